@@ -1,0 +1,147 @@
+"""What the parts of frcnn hand to each other: pictures with their boxes, and detections.
+
+One convention everywhere: boxes are ``(x1, y1, x2, y2)`` in absolute pixels of the original
+picture, float32, continuous coordinates (a box covering a whole W x H picture is
+``[0, 0, W, H]``). Labels are ``0..C-1`` into a tuple of class names; there is no background class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+def _boxes(value) -> np.ndarray:
+    boxes = np.asarray(value, np.float32)
+    if boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"Expected boxes of shape (N, 4). Received: shape {boxes.shape}.")
+    if not np.isfinite(boxes).all():
+        row = int(np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0])
+        raise ValueError(f"Expected finite boxes. Received: row {row} is {boxes[row].tolist()}.")
+    return boxes
+
+
+def _column(value, dtype, length: int, name: str) -> np.ndarray:
+    column = np.asarray(value, dtype).reshape(-1)
+    if len(column) != length:
+        raise ValueError(f"Expected {length} {name}, one a box. Received: {len(column)}.")
+    return column
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One labelled picture, not yet decoded.
+
+    Args:
+        image: path of the picture file.
+        boxes: float32 (N, 4), xyxy in pixels of the picture.
+        labels: int64 (N,), 0..C-1.
+        difficult: bool (N,), objects neither trained on nor scored; default none.
+        size: (height, width) in pixels where the annotation states it, else None.
+
+    Raises:
+        ValueError: shapes that disagree, or a box that is not finite.
+    """
+
+    image: Path
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    difficult: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self):
+        boxes = _boxes(self.boxes)
+        count = len(boxes)
+        difficult = np.zeros(count, bool) if self.difficult is None else self.difficult
+        object.__setattr__(self, "image", Path(self.image))
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", _column(self.labels, np.int64, count, "labels"))
+        object.__setattr__(self, "difficult", _column(difficult, bool, count, "difficult flags"))
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found in one picture, most confident first.
+
+    Args:
+        boxes: float32 (N, 4), xyxy in pixels of the original picture.
+        scores: float32 (N,), 0..1.
+        labels: int64 (N,), index into ``classes``.
+        classes: the names of all classes the detector knows.
+
+    Raises:
+        ValueError: shapes that disagree, a box that is not finite, a label without a name.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self):
+        boxes = _boxes(self.boxes)
+        labels = _column(self.labels, np.int64, len(boxes), "labels")
+        classes = tuple(self.classes)
+        if len(labels) and not (0 <= labels.min() and labels.max() < len(classes)):
+            raise ValueError(
+                f"Expected labels in 0..{len(classes) - 1} for {len(classes)} classes. "
+                f"Received: {labels.min()}..{labels.max()}."
+            )
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "scores", _column(self.scores, np.float32, len(boxes), "scores"))
+        object.__setattr__(self, "classes", classes)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> Detections:
+        """Select rows: an index, a slice, a mask or a list; an index gives one detection."""
+        if isinstance(rows, (int, np.integer)):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"Index {rows} is out of range for {len(self)} detections.")
+            rows = slice(rows, rows + 1 or None)
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], self.classes)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each detection."""
+        return [self.classes[label] for label in self.labels]
+
+    def above(self, score: float) -> Detections:
+        """Only the detections scored at least ``score``."""
+        return self[self.scores >= score]
+
+    def to_coco(self, image_id: int = 0, first_category: int = 1) -> list[dict]:
+        """COCO result rows: ``bbox`` is (x, y, width, height), categories count from 1."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(label) + first_category,
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "score": float(score),
+            }
+            for (x1, y1, x2, y2), score, label in zip(
+                self.boxes, self.scores, self.labels, strict=True
+            )
+        ]
+
+    def to_dict(self) -> list[dict]:
+        """Plain rows for JSON: ``box`` (xyxy, pixels), ``score``, ``label``, ``name``."""
+        return [
+            {"box": box.tolist(), "score": float(score), "label": int(label), "name": name}
+            for box, score, label, name in zip(
+                self.boxes, self.scores, self.labels, self.names, strict=True
+            )
+        ]
+
+    def draw(self, image: np.ndarray) -> np.ndarray:
+        """A copy of ``image`` (uint8, (H, W, 3), RGB) with boxes, names and scores on it."""
+        from frcnn.draw import draw_detections
+
+        return draw_detections(image, self)
