@@ -1,0 +1,51 @@
+"""Element-wise losses: nothing is summed or averaged here, normalisers belong to the caller."""
+
+from __future__ import annotations
+
+from keras import ops
+
+
+def sigmoid_cross_entropy(logits, targets):
+    """Binary cross entropy of each logit.
+
+    Args:
+        logits: float32, any shape.
+        targets: float32 of that shape, 0..1.
+
+    Returns:
+        float32 of that shape.
+    """
+    # Two one-sided terms: each is exact where it is small, and smooth at a logit of 0.
+    return targets * ops.softplus(-logits) + (1.0 - targets) * ops.softplus(logits)
+
+
+def softmax_cross_entropy(logits, labels):
+    """Cross entropy of each row of logits with its class.
+
+    Args:
+        logits: float32 ``[..., C]``.
+        labels: int ``[...]``, 0..C-1; a row of padding (-1) costs 0.
+
+    Returns:
+        float32 ``[...]``.
+    """
+    log_probabilities = ops.log_softmax(logits, axis=-1)
+    chosen = ops.one_hot(labels, logits.shape[-1], dtype=log_probabilities.dtype)
+    return -ops.sum(chosen * log_probabilities, axis=-1)
+
+
+def smooth_l1(predictions, targets, beta):
+    """Huber loss divided by ``beta`` (Fast R-CNN paper, equation 3).
+
+    Args:
+        predictions: float32, any shape.
+        targets: float32 of that shape.
+        beta: error at which the parabola becomes a line, >= 0; 0 is the absolute error.
+
+    Returns:
+        float32 of that shape.
+    """
+    error = ops.abs(predictions - targets)
+    if beta == 0:
+        return error
+    return ops.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
