@@ -1,0 +1,95 @@
+"""Feature pyramid (Lin et al. 2017): semantically strong maps at every scale."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from frcnn.models.layers import Conv2D
+
+
+@keras.saving.register_keras_serializable(package="frcnn")
+class FeaturePyramid(keras.layers.Layer):
+    """Top-down pyramid over a list of maps, fine to coarse.
+
+    A 1x1 convolution brings each map to ``channels``; from the coarsest down, each is enlarged to
+    the size of the next finer one (nearest neighbour) and added to it; a 3x3 convolution smooths
+    each sum.
+
+    Args:
+        channels: of every level given.
+        extra: "maxpool" appends a level of half the coarsest one's resolution, for large anchors
+            (section 4.1, footnote 2: every second cell of it); None appends nothing.
+
+    Raises:
+        ValueError: another ``extra``.
+    """
+
+    def __init__(self, channels: int = 256, extra: str | None = "maxpool", **kwargs):
+        super().__init__(**kwargs)
+        if extra not in ("maxpool", None):
+            raise ValueError(
+                'Invalid value for argument `extra`. Expected "maxpool" or None. '
+                f"Received: {extra!r}"
+            )
+        self.channels = channels
+        self.extra = extra
+
+    def build(self, input_shapes):
+        """Create the convolutions for maps of these shapes, each (B, H, W, C)."""
+        self.laterals = self._convolutions("lateral", 1, len(input_shapes))
+        self.smoothings = self._convolutions("smoothing", 3, len(input_shapes))
+        for shape, lateral, smoothing in zip(
+            input_shapes, self.laterals, self.smoothings, strict=True
+        ):
+            lateral.build(shape)
+            smoothing.build((*shape[:-1], self.channels))
+
+    def _convolutions(self, name: str, kernel: int, count: int) -> list[Conv2D]:
+        # Variance 1 / fan_in, uniform: He's rule for a map that no ReLU follows.
+        initializer = "lecun_uniform"
+        return [
+            Conv2D(
+                self.channels,
+                kernel,
+                padding="same",
+                kernel_initializer=initializer,
+                name=f"{name}{level}",
+                dtype=self.dtype_policy,
+            )
+            for level in range(count)
+        ]
+
+    def call(self, maps):
+        """Maps [(B, H_l, W_l, C_l), ...], fine to coarse, to levels (B, H_l, W_l, channels)."""
+        sums = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+        for level in reversed(range(len(sums) - 1)):
+            sums[level] = sums[level] + _enlarge(sums[level + 1], ops.shape(sums[level])[1:3])
+        levels = [smoothing(x) for smoothing, x in zip(self.smoothings, sums, strict=True)]
+        if self.extra == "maxpool":
+            levels.append(levels[-1][:, ::2, ::2])
+        return levels
+
+    def compute_output_shape(self, input_shapes):
+        """Shapes of the levels, fine to coarse."""
+        shapes = [(*shape[:-1], self.channels) for shape in input_shapes]
+        if self.extra == "maxpool":
+            batch, *size, _ = shapes[-1]
+            half = [None if cells is None else -(-cells // 2) for cells in size]
+            shapes.append((batch, *half, self.channels))
+        return shapes
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels, "extra": self.extra}
+
+
+def _enlarge(x, size):
+    """Nearest neighbour: cell i of n takes cell floor(i * m / n) of the m there are."""
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
+    for axis, cells in zip((1, 2), size, strict=True):
+        x = ops.take(x, ops.arange(cells) * ops.shape(x)[axis] // cells, axis=axis)
+    return x

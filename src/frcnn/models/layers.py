@@ -1,0 +1,295 @@
+"""Convolutions without layout copies, frozen batch normalisation, input normalisation.
+
+Maps are channels last, (B, H, W, C), on every backend. PyTorch's kernels want (B, C, H, W) shapes
+but like channels-last *strides* best, so a permuted view of our maps is exactly their food; Keras's
+own layers copy the map twice per convolution on the way there. The layers here hand over the view
+instead, add the bias inside the kernel and clip in place; on the other backends, whose compilers
+do as much by themselves, they run Keras's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+_PACKAGE = "frcnn"
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class Conv2D(keras.layers.Conv2D):
+    """``keras.layers.Conv2D`` that copies no map on the PyTorch backend; same arguments."""
+
+    def call(self, inputs):
+        """Convolve (B, H, W, C)."""
+        return self.convolve(inputs, self.kernel, self.bias, self.activation)
+
+    def convolve(self, inputs, kernel, bias, activation):
+        """Convolve with a kernel (k, k, C_in // groups, C_out) and a bias (C_out,) of the caller's.
+
+        ``bias`` and ``activation`` may be None.
+        """
+        if not _is_torch(self):
+            outputs = self.convolution_op(inputs, kernel)
+            return _finish(outputs, bias, activation)
+        kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
+        return _convolve_view(self, inputs, kernel, bias, activation)
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """``keras.layers.DepthwiseConv2D`` that copies no map on the PyTorch backend."""
+
+    def call(self, inputs):
+        """Convolve each channel of (B, H, W, C) by itself."""
+        return self.convolve(inputs, self.kernel, self.bias, self.activation)
+
+    def convolve(self, inputs, kernel, bias, activation):
+        """Convolve with a kernel (k, k, C, multiplier) and a bias of the caller's, or None."""
+        if not _is_torch(self):
+            outputs = ops.depthwise_conv(
+                inputs,
+                kernel,
+                strides=self.strides,
+                padding=self.padding,
+                data_format=self.data_format,
+                dilation_rate=self.dilation_rate,
+            )
+            return _finish(outputs, bias, activation)
+        kernel = ops.convert_to_tensor(kernel)
+        kernel = kernel.flatten(2).permute(2, 0, 1).unsqueeze(1)  # [C * multiplier, 1, k, k]
+        return _convolve_view(self, inputs, kernel, bias, activation)
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class FrozenBatchNorm(keras.layers.Layer):
+    """Batch normalisation with fixed statistics and a fixed affine map.
+
+    The four weights are named as in ``keras.layers.BatchNormalization`` and none is trainable;
+    the layer is one affine map of each channel, whatever the mode. Detectors see too few pictures
+    at a time to estimate statistics of their own.
+
+    Args:
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon: float = 1e-3, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create the four weights for the channels of ``input_shape`` (..., C)."""
+
+        def channel_weight(name, initializer):
+            return self.add_weight(
+                name=name, shape=(input_shape[-1],), initializer=initializer, trainable=False
+            )
+
+        self.gamma = channel_weight("gamma", "ones")
+        self.beta = channel_weight("beta", "zeros")
+        self.moving_mean = channel_weight("moving_mean", "zeros")
+        self.moving_variance = channel_weight("moving_variance", "ones")
+
+    def affine(self):
+        """The map as (scale, shift), each (C,): the normalised x is ``x * scale + shift``."""
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
+    def call(self, inputs):
+        """Normalise (..., C) channel by channel."""
+        scale, shift = self.affine()
+        return inputs * scale + shift
+
+    def compute_output_shape(self, input_shape):
+        """The shape is kept."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class ConvNorm(keras.layers.Layer):
+    """A convolution, frozen batch normalisation and an activation in one pass over the map.
+
+    As the normalisation is a fixed affine map, scaling the kernel does its work:
+    ``conv(x, w) * scale + shift == conv(x, w * scale) + shift``. The kernel trains as it would
+    with the two layers apart, and the map is neither written nor kept for the backward pass a
+    second time.
+
+    Args:
+        convolution: a ``Conv2D`` or ``DepthwiseConv2D`` without bias and activation.
+        epsilon: of the normalisation.
+        activation: applied last; a name, a function or None.
+
+    Raises:
+        ValueError: a convolution with a bias or an activation of its own.
+    """
+
+    def __init__(
+        self,
+        convolution: Conv2D | DepthwiseConv2D,
+        epsilon: float = 1e-3,
+        activation=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if convolution.use_bias or convolution.activation is not keras.activations.linear:
+            raise ValueError(
+                "Expected a convolution without bias and activation, which the normalisation "
+                f"would have to follow. Received: {convolution.name} with "
+                f"use_bias={convolution.use_bias}, activation={convolution.activation.__name__}."
+            )
+        self.convolution = convolution
+        self.norm = FrozenBatchNorm(epsilon, name=f"{self.name}_bn", dtype=self.dtype_policy)
+        self.activation = keras.activations.get(activation)
+        self.trainable = self.trainable  # `trainable=False` reaches the parts only once they exist
+
+    def build(self, input_shape):
+        """Build the convolution and the normalisation of what it gives."""
+        self.convolution.build(input_shape)
+        self.norm.build(self.compute_output_shape(input_shape))
+
+    def call(self, inputs):
+        """Convolve, normalise and activate (B, H, W, C)."""
+        scale, shift = self.norm.affine()
+        kernel = self.convolution.kernel
+        # A convolution has its output channels last, a depthwise one splits them over two axes.
+        by_output = ops.reshape(scale, (-1, kernel.shape[-1]))
+        return self.convolution.convolve(inputs, kernel * by_output, shift, self.activation)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the convolution's output."""
+        return self.convolution.compute_output_shape(input_shape)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = {
+            "convolution": keras.saving.serialize_keras_object(self.convolution),
+            "epsilon": self.norm.epsilon,
+            "activation": keras.activations.serialize(self.activation),
+        }
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer of a configuration made by ``get_config``."""
+        convolution = keras.saving.deserialize_keras_object(config["convolution"])
+        return cls(**{**config, "convolution": convolution})
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class Normalize(keras.layers.Layer):
+    """Bring pictures to the scale a feature extractor was trained with, and blank the padding.
+
+    Args:
+        mean: one value a channel, subtracted; in the order of ``order``.
+        std: one value a channel, divided by; in the order of ``order``.
+        order: "rgb" keeps the channels, "bgr" reverses them first.
+
+    Raises:
+        ValueError: an order other than these two.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], order: str = "rgb", **kwargs):
+        super().__init__(**kwargs)
+        if order not in ("rgb", "bgr"):
+            raise ValueError(
+                f'Invalid value for argument `order`. Expected "rgb" or "bgr". Received: {order!r}'
+            )
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self.order = order
+
+    def call(self, images, sizes):
+        """Normalise a batch.
+
+        Args:
+            images: (B, H, W, 3), RGB, 0..255, uint8 or float.
+            sizes: (B, 2), (height, width) of the valid part of each picture in pixels.
+
+        Returns:
+            (B, H, W, 3) in the compute dtype; 0 outside the valid part.
+        """
+        pixels = ops.cast(images, self.compute_dtype)
+        if self.order == "bgr":
+            pixels = ops.flip(pixels, axis=-1)
+        mean = ops.convert_to_tensor(self.mean, self.compute_dtype)
+        std = ops.convert_to_tensor(self.std, self.compute_dtype)
+        height, width = ops.shape(images)[1:3]
+        sizes = ops.cast(sizes, "int32")
+        rows = ops.arange(height)[None, :] < sizes[:, :1]  # [B, H]
+        columns = ops.arange(width)[None, :] < sizes[:, 1:]  # [B, W]
+        valid = ops.logical_and(rows[:, :, None], columns[:, None, :])[..., None]  # [B, H, W, 1]
+        return ops.where(valid, (pixels - mean) / std, ops.zeros((), self.compute_dtype))
+
+    def compute_output_spec(self, images, sizes):
+        """Shape of the pictures, in the compute dtype."""
+        return keras.KerasTensor(images.shape, self.compute_dtype)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = {"mean": self.mean, "std": self.std, "order": self.order}
+        return {**super().get_config(), **own}
+
+
+def _is_torch(layer) -> bool:
+    return keras.config.backend() == "torch" and layer.data_format == "channels_last"
+
+
+def _finish(outputs, bias, activation):
+    """Add the bias and activate; either may be None."""
+    if bias is not None:
+        outputs = outputs + bias
+    return outputs if activation is None else activation(outputs)
+
+
+def _convolve_view(layer, inputs, kernel, bias, activation):
+    """Convolve a channels-last torch tensor through an NCHW view of it; ``kernel`` is OIHW."""
+    import torch.nn.functional as F
+
+    view = inputs.permute(0, 3, 1, 2)
+    groups = view.shape[1] // kernel.shape[1]
+    view, kernel, padding = _pad(layer, view, kernel, groups > 1)
+    bias = None if bias is None else ops.convert_to_tensor(bias)
+    outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
+    # In place, as a convolution's gradient does not need its output: one map less to keep.
+    if activation is keras.activations.relu:
+        outputs, activation = F.relu_(outputs), None
+    elif activation is keras.activations.relu6:
+        outputs, activation = F.hardtanh_(outputs, 0.0, 6.0), None
+    outputs = outputs.permute(0, 2, 3, 1)
+    return outputs if activation is None else activation(outputs)
+
+
+def _pad(layer, view, kernel, grouped: bool):
+    """Apply the layer's padding as cheaply as can be: (view, kernel, symmetric padding left).
+
+    What is the same before and after is left to the convolution. One zero more after than before
+    is put on the map, or, for a grouped convolution, whose cost is not its arithmetic but its
+    maps, taken from the front of the kernel: a leading row of zero weights shifts all others.
+    """
+    import torch.nn.functional as F
+
+    if layer.padding == "valid":
+        return view, kernel, (0, 0)
+    (top, bottom), (left, right) = (
+        _same_padding(*sizes)
+        for sizes in zip(
+            view.shape[2:], kernel.shape[2:], layer.strides, layer.dilation_rate, strict=True
+        )
+    )
+    if top == bottom and left == right:
+        return view, kernel, (top, left)
+    if grouped and tuple(layer.dilation_rate) == (1, 1):
+        return view, F.pad(kernel, (right - left, 0, bottom - top, 0)), (bottom, right)
+    return F.pad(view, (left, right, top, bottom)), kernel, (0, 0)
+
+
+def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """TensorFlow's "same" rule along one axis: zeros (before, after), the odd one after."""
+    reach = (kernel - 1) * dilation + 1
+    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
