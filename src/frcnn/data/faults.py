@@ -1,0 +1,70 @@
+"""What is wrong with a data set: the faults that are counted and the error that stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """A data set, or a file of it, that cannot be used; the message is one sentence."""
+
+
+class ImageError(DataError):
+    """A picture that cannot be used.
+
+    Args:
+        file: the picture's path.
+        problem: what is wrong with it, without the path.
+    """
+
+    def __init__(self, file: Path, problem: str):
+        super().__init__(f"{file}: {problem}")
+        self.file = file
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a data set, and what was left out because of it.
+
+    Args:
+        file: the file at fault.
+        problem: what is wrong, with the offending value, without the path.
+        images: how many pictures were left out for it.
+        boxes: how many boxes were left out for it, those of left-out pictures not counted.
+    """
+
+    file: Path
+    problem: str
+    images: int = 0
+    boxes: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``"1 box"``, ``"2 boxes"``, ``"3 images"``."""
+    ending = "es" if noun.endswith(("x", "s")) else "s"
+    return f"{count:,} {noun if count == 1 else noun + ending}"
+
+
+def describe_faults(faults: tuple[Fault, ...], named: int = 10) -> str:
+    """Say in a few lines what was left out and why.
+
+    Args:
+        faults: what was found.
+        named: how many faults are shown in full; the rest are only counted.
+
+    Returns:
+        Lines without a final newline; an empty string if there are no faults.
+    """
+    if not faults:
+        return ""
+    images, boxes = sum(f.images for f in faults), sum(f.boxes for f in faults)
+    lines = [f"Left out: {plural(images, 'image')} and {plural(boxes, 'box')}."]
+    lines += [f"  {fault}" for fault in faults[:named]]
+    if len(faults) > named:
+        lines.append(f"  and {plural(len(faults) - named, 'more fault')}")
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""The size of a picture from its first bytes, and whether its end is missing.
+
+Opening a data set must neither decode every picture nor leave a truncated one to be met in the
+middle of training, so the headers are read here. Sizes are those of the picture as decoded: an
+EXIF orientation that turns it by a quarter swaps height and width.
+"""
+
+from __future__ import annotations
+
+import struct
+from mmap import mmap
+
+Buffer = bytes | mmap
+
+FORMATS = "JPEG, PNG, BMP, TIFF or WebP"
+
+# Trailers (padding, a camera's maker notes) may follow the end marker; it is searched for in
+# this many last bytes before the whole file is.
+_TAIL = 1 << 16
+_QUARTER_TURNS = (5, 6, 7, 8)
+_STANDALONE_MARKERS = (0x01, *range(0xD0, 0xD9))
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+class HeaderError(ValueError):
+    """A header that cannot be understood, or a file that ends too early."""
+
+
+def read_size(data: Buffer) -> tuple[int, int]:
+    """Read a picture's (height, width) in pixels, without decoding it.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        HeaderError: an empty file, another format, a damaged header, or a missing end.
+    """
+    if not len(data):
+        raise HeaderError("is empty (0 bytes)")
+    for matches, reader in _READERS:
+        if matches(data[:16]):
+            try:
+                height, width = reader(data)
+            except (struct.error, IndexError):
+                raise HeaderError("ends inside its header: it is truncated") from None
+            if height < 1 or width < 1:
+                raise HeaderError(f"states a size of {width}x{height} pixels")
+            return height, width
+    raise HeaderError(f"is not a {FORMATS} picture (it begins with {bytes(data[:8])!r})")
+
+
+def _oriented(height: int, width: int, orientation: int) -> tuple[int, int]:
+    return (width, height) if orientation in _QUARTER_TURNS else (height, width)
+
+
+def _require_end(data: Buffer, marker: bytes, start: int) -> None:
+    found = data.rfind(marker, max(start, len(data) - _TAIL))
+    if found < 0 and data.rfind(marker, start) < 0:
+        raise HeaderError(f"has no end marker after {len(data)} bytes: it is truncated")
+
+
+def _tiff_tags(data: Buffer, names: tuple[int, ...]) -> dict[int, int]:
+    """The wanted integer tags of the first directory (TIFF 6.0, section 2)."""
+    order = "<" if data[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
+    tags = {}
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        if tag in names and kind in (3, 4):  # SHORT or LONG
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+    return tags
+
+
+def _exif_orientation(block: bytes) -> int:
+    try:
+        return _tiff_tags(block, (0x112,)).get(0x112, 1)
+    except struct.error:  # a damaged EXIF block is no reason to refuse a sound picture
+        return 1
+
+
+def _read_jpeg(data: Buffer) -> tuple[int, int]:
+    size, orientation, position = None, 1, 2
+    while True:
+        if data[position] != 0xFF:
+            raise HeaderError(f"has no JPEG marker at byte {position}: it is damaged")
+        while data[position] == 0xFF:  # any number of fill bytes may precede a marker
+            position += 1
+        marker = data[position]
+        position += 1
+        if marker in _STANDALONE_MARKERS:
+            continue
+        (length,) = struct.unpack_from(">H", data, position)
+        if marker in _FRAME_MARKERS:
+            size = struct.unpack_from(">HH", data, position + 3)
+        elif marker == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0":
+            orientation = _exif_orientation(bytes(data[position + 8 : position + length]))
+        elif marker == 0xD9 or marker == 0xDA:
+            break
+        position += length
+    if size is None:
+        raise HeaderError("has no JPEG frame header before its scan: it is damaged")
+    # A thumbnail in the EXIF block has an end marker of its own: search behind the first scan.
+    _require_end(data, b"\xff\xd9", position)
+    return _oriented(size[0], size[1], orientation)
+
+
+def _read_png(data: Buffer) -> tuple[int, int]:
+    width, height = struct.unpack_from(">II", data, 16)
+    orientation, position = 1, 8
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"eXIf":
+            orientation = _exif_orientation(bytes(data[position + 8 : position + 8 + length]))
+        elif kind in (b"IDAT", b"IEND"):
+            break
+        position += 12 + length
+    _require_end(data, b"IEND", position)
+    return _oriented(height, width, orientation)
+
+
+def _read_bmp(data: Buffer) -> tuple[int, int]:
+    (start, header) = struct.unpack_from("<II", data, 10)
+    if header == 12:  # the OS/2 header has 16-bit sizes
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        compression = 0
+    else:
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    height = abs(height)  # negative: rows are stored from the top
+    stride = (width * bits + 31) // 32 * 4
+    if compression == 0 and len(data) < start + stride * height:
+        raise HeaderError(
+            f"has {len(data)} bytes where its header asks for {start + stride * height}: "
+            "it is truncated"
+        )
+    return height, width
+
+
+def _read_tiff(data: Buffer) -> tuple[int, int]:
+    tags = _tiff_tags(data, (0x100, 0x101, 0x112))
+    if 0x100 not in tags or 0x101 not in tags:
+        raise HeaderError("has a TIFF header without width or height")
+    return _oriented(tags[0x101], tags[0x100], tags.get(0x112, 1))
+
+
+def _read_webp(data: Buffer) -> tuple[int, int]:
+    (length,) = struct.unpack_from("<I", data, 4)
+    if len(data) < length + 8:
+        raise HeaderError(
+            f"has {len(data)} bytes where its header asks for {length + 8}: it is truncated"
+        )
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return height & 0x3FFF, width & 0x3FFF
+    if kind == b"VP8L":
+        (packed,) = struct.unpack_from("<I", data, 21)
+        return (packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
+        return height, width
+    raise HeaderError(f"has a WebP header of an unknown kind, {bytes(kind)!r}")
+
+
+_READERS = (
+    (lambda head: head.startswith(b"\xff\xd8\xff"), _read_jpeg),
+    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _read_png),
+    (lambda head: head.startswith(b"BM"), _read_bmp),
+    (lambda head: head.startswith((b"II*\0", b"MM\0*")), _read_tiff),
+    (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _read_webp),
+)

@@ -1,0 +1,80 @@
+"""Reading pictures as RGB arrays, within a limit on their size."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from frcnn.data.faults import ImageError
+from frcnn.data.headers import Buffer, HeaderError, read_size
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+# A small file can unpack into gigabytes; the header tells before any memory is taken.
+MAX_PIXELS = 100_000_000
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Read the (height, width) in pixels that ``read_image`` would give, without decoding.
+
+    Raises:
+        ImageError: a file that is missing, empty, truncated, too large or not a picture.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return _checked_size(path, b"")  # an empty file cannot be mapped
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _checked_size(path, data)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Decode a picture, whatever its depth and channels.
+
+    Grey, palette, 16-bit and transparent pictures all become three 8-bit channels; an EXIF
+    orientation is applied.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+
+    Raises:
+        ImageError: a file that is missing, empty, truncated, too large or not a picture.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    _checked_size(path, data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(path, f"cannot be decoded ({error.err})") from None
+    if image is None:
+        raise ImageError(path, "cannot be decoded: its data is damaged")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _checked_size(path: Path, data: Buffer) -> tuple[int, int]:
+    try:
+        height, width = read_size(data)
+    except HeaderError as error:
+        raise ImageError(path, str(error)) from None
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            path, f"has {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}"
+        )
+    return height, width
+
+
+def _unreadable(path: Path, error: OSError) -> ImageError:
+    if isinstance(error, FileNotFoundError):
+        return ImageError(path, "does not exist")
+    return ImageError(path, f"cannot be read ({error.strerror or error})")

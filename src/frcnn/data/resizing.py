@@ -1,0 +1,125 @@
+"""Bringing pictures to a working size, and to one of a few fixed canvases.
+
+A picture is scaled so that its short side has ``short`` pixels, or less where its long side
+would pass ``long`` (Faster R-CNN, section 3.3), and then laid at the top left of a canvas.
+Canvases are few because each is a shape that the network is compiled for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+Size = tuple[int, int]
+
+# Padding all pictures by this share is cheaper than compiling the network for one more canvas.
+_SPARED = 0.05
+
+
+def scale_for(size: Size, short: int, long: int) -> float:
+    """The factor that brings a picture of ``size`` (height, width) to the working size."""
+    return min(short / min(size), long / max(size))
+
+
+def scaled_size(size: Size, scale: float) -> Size:
+    """(height, width) in whole pixels after scaling; at least one pixel each."""
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def plan_canvases(
+    sizes: Iterable[Size], short: int, long: int, stride: int = 32, limit: int = 3
+) -> tuple[Size, ...]:
+    """Choose a few canvases that hold every picture with little padding.
+
+    Neighbouring canvases are joined, the cheapest pair first, until there are at most ``limit``
+    and no further join costs less than a twentieth of the area.
+
+    Args:
+        sizes: (height, width) of the pictures in pixels, as they are on disk.
+        short: pixels of the short side after resizing.
+        long: most pixels of the long side after resizing.
+        stride: canvas sides are multiples of it.
+        limit: most canvases, at least 1.
+
+    Returns:
+        (height, width) of each canvas, the smallest area first.
+
+    Raises:
+        ValueError: no sizes.
+    """
+    counts: dict[Size, int] = {}
+    for height, width in sizes:
+        size = int(height), int(width)
+        rows, columns = scaled_size(size, scale_for(size, short, long))
+        canvas = (-(-rows // stride) * stride, -(-columns // stride) * stride)
+        counts[canvas] = counts.get(canvas, 0) + 1
+    if not counts:
+        raise ValueError("Expected the size of at least one picture. Received: none.")
+    canvases, weights = np.array(list(counts)), np.array(list(counts.values()))
+    return _join(canvases, weights, limit)
+
+
+def _join(canvases: np.ndarray, weights: np.ndarray, limit: int) -> tuple[Size, ...]:
+    """Join canvases int (N, 2), holding ``weights`` (N,) pictures, greedily."""
+    budget = _SPARED * (canvases.prod(axis=1) * weights).sum()
+    while len(canvases) > 1:
+        joined = np.maximum(canvases[:, None], canvases[None])  # [N,N,2]
+        padded = canvases.prod(axis=1) * weights
+        together = joined.prod(axis=2) * (weights[:, None] + weights[None])
+        cost = (together - padded[:, None] - padded[None]).astype(float)
+        np.fill_diagonal(cost, np.inf)
+        first, second = np.unravel_index(cost.argmin(), cost.shape)
+        budget -= cost[first, second]
+        if len(canvases) <= limit and budget < 0:
+            break
+        canvases[first] = joined[first, second]
+        weights[first] += weights[second]
+        canvases, weights = np.delete(canvases, second, 0), np.delete(weights, second)
+    order = np.lexsort((canvases[:, 0], canvases.prod(axis=1)))
+    return tuple((int(height), int(width)) for height, width in canvases[order])
+
+
+def fit_canvas(size: Size, canvases: Sequence[Size]) -> Size:
+    """The smallest canvas that holds a resized picture of ``size`` (height, width).
+
+    Where none does, the one that it must be shrunk least for.
+    """
+
+    def badness(canvas: Size) -> tuple[float, int]:
+        return max(size[0] / canvas[0], size[1] / canvas[1], 1.0), canvas[0] * canvas[1]
+
+    return min(canvases, key=badness)
+
+
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize uint8 (H, W, 3) to ``size`` (height, width): bilinear, area means when far smaller."""
+    if image.shape[:2] == tuple(size):
+        return image
+    shrink = min(image.shape[0] / size[0], image.shape[1] / size[1])
+    method = cv2.INTER_AREA if shrink > 2 else cv2.INTER_LINEAR
+    return cv2.resize(image, (size[1], size[0]), interpolation=method)
+
+
+def prepare(
+    image: np.ndarray, short: int, long: int, canvas: Size
+) -> tuple[np.ndarray, Size, tuple[float, float]]:
+    """Resize a picture and lay it at the top left of a canvas of zeros.
+
+    Args:
+        image: uint8 (H, W, 3).
+        short: pixels of the short side after resizing.
+        long: most pixels of the long side after resizing.
+        canvas: (height, width); a picture that would pass it is shrunk further.
+
+    Returns:
+        The canvas, uint8; the (height, width) of its valid part; and the true scale, new over
+        old, of (y, x): rounding to whole pixels makes the two differ.
+    """
+    height, width = image.shape[:2]
+    scale = min(scale_for((height, width), short, long), canvas[0] / height, canvas[1] / width)
+    size = scaled_size((height, width), scale)
+    padded = np.zeros((*canvas, 3), np.uint8)
+    padded[: size[0], : size[1]] = resize(image, size)
+    return padded, size, (size[0] / height, size[1] / width)

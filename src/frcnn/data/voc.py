@@ -1,0 +1,178 @@
+"""PASCAL VOC folders: one XML file a picture, splits as lists of names.
+
+A VOC root has ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/``. VOC boxes count pixels
+from 1 and include the last one, so (xmin, ymin, xmax, ymax) becomes (xmin-1, ymin-1, xmax, ymax)
+(Everingham et al., VOC2007 development kit, section 4).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from frcnn.data.entries import Box, Entry, Object, Report, leaves_folder
+from frcnn.data.faults import DataError, Fault
+from frcnn.data.images import SUFFIXES
+
+YEARS = ("VOC2007", "VOC2012")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def voc_roots(path: Path) -> tuple[Path, ...]:
+    """The VOC roots at ``path``: itself, or ``VOC2007`` and ``VOC2012`` below it, or none."""
+    return tuple(
+        root for root in (path, *(path / year for year in YEARS)) if (root / "Annotations").is_dir()
+    )
+
+
+def voc_splits(roots: Iterable[Path]) -> tuple[str, ...]:
+    """The names of the splits that any of ``roots`` lists, sorted.
+
+    The lists of one class (``cat_train.txt``, whose lines end in -1, 0 or 1) are left out.
+    """
+    names = set()
+    for root in roots:
+        for file in (root / "ImageSets" / "Main").glob("*.txt"):
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                first = next(lines, "")
+            if not re.search(r"\s(-1|0|1)\s*$", first):
+                names.add(file.stem)
+    return tuple(sorted(names))
+
+
+def read_voc(roots: Iterable[Path], split: str | None, report: Report) -> Iterator[Entry]:
+    """Read the annotations of one split, or all of them.
+
+    Args:
+        roots: as ``voc_roots`` gives them; those without the split are passed over.
+        split: name of a list in ``ImageSets/Main``; None reads every annotation.
+        report: called with one fault for each annotation that cannot be used.
+    """
+    for root in roots:
+        pictures = _pictures(root / "JPEGImages")
+        for name in _names(root, split, report):
+            entry = _read_annotation(root, name, pictures, report)
+            if entry is not None:
+                yield entry
+
+
+def _names(root: Path, split: str | None, report: Report) -> list[str]:
+    """The names of a split's pictures, each once, in the order of the list."""
+    if split is None:
+        return sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
+    listing = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not listing.is_file():
+        return []
+    try:
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{listing}: is not UTF-8 text (byte {error.start})") from None
+    names = []
+    for line in filter(None, (line.strip() for line in lines)):
+        if leaves_folder(line):
+            report(Fault(listing, f"lists {line!r}, a path that leaves the data set", images=1))
+        else:
+            names.append(_listed_name(root, line))
+    return list(dict.fromkeys(names))
+
+
+def _listed_name(root: Path, line: str) -> str:
+    """Drop the second column of a class list, unless the whole line names a picture."""
+    if (root / "Annotations" / f"{line}.xml").is_file():
+        return line
+    return re.sub(r"\s+(-1|0|1)$", "", line)
+
+
+def _pictures(folder: Path) -> dict[str, list[str]]:
+    """File names of the pictures in ``folder``, by the name without its suffix."""
+    found: dict[str, list[str]] = {}
+    if folder.is_dir():
+        for name in sorted(os.listdir(folder)):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in SUFFIXES:
+                found.setdefault(stem, []).append(name)
+    return found
+
+
+def _read_annotation(
+    root: Path, name: str, pictures: dict[str, list[str]], report: Report
+) -> Entry | None:
+    file = root / "Annotations" / f"{name}.xml"
+    try:
+        tree = fromstring(file.read_bytes())
+    except FileNotFoundError:
+        report(Fault(file, "does not exist, but the split lists it", images=1))
+    except OSError as error:
+        report(Fault(file, f"cannot be read ({error.strerror or error})", images=1))
+    except DefusedXmlException as error:
+        report(Fault(file, f"is refused: it declares entities ({type(error).__name__})", images=1))
+    except (ParseError, ValueError, LookupError) as error:
+        report(Fault(file, f"is not well-formed XML ({error})", images=1))
+    else:
+        try:
+            image = _picture(root, file, tree, pictures)
+        except DataError as error:
+            report(Fault(file, str(error), images=1))
+        else:
+            objects = tuple(_objects(file, tree, report))
+            return Entry(image, file, objects, _stated_size(tree))
+    return None
+
+
+def _picture(root: Path, file: Path, tree: Element, pictures: dict[str, list[str]]) -> Path:
+    """The picture of the annotation's own name, else the one its <filename> states."""
+    stated = (tree.findtext("filename") or "").strip()
+    named = pictures.get(file.stem, [])
+    if named:
+        return root / "JPEGImages" / (stated if stated in named else named[0])
+    if not stated:
+        raise DataError(f"has no picture {file.stem}.* in JPEGImages and states no <filename>")
+    if leaves_folder(stated):
+        raise DataError(f"states <filename> {stated!r}, a path that leaves the data set")
+    return root / "JPEGImages" / stated
+
+
+def _stated_size(tree: Element) -> tuple[int, int] | None:
+    """(height, width) of <size>; None where it is missing, zero or not a number."""
+    try:
+        height, width = (
+            int(float(tree.findtext(f"size/{side}") or 0)) for side in ("height", "width")
+        )
+    except (ValueError, OverflowError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _objects(file: Path, tree: Element, report: Report) -> Iterator[Object]:
+    for number, item in enumerate(tree.findall("object"), 1):
+        place = f"object {number}"
+        name = (item.findtext("name") or "").strip()
+        try:
+            if not name:
+                raise DataError("has no <name>")
+            stated = _corners(item)
+        except DataError as error:
+            report(Fault(file, f"{place} {error}", boxes=1))
+            continue
+        x1, y1, x2, y2 = stated
+        difficult = (item.findtext("difficult") or "0").strip().lower() in ("1", "true")
+        yield Object(name, (x1 - 1, y1 - 1, x2, y2), stated, place, difficult)
+
+
+def _corners(item: Element) -> Box:
+    values = []
+    for corner in _CORNERS:
+        text = item.findtext(f"bndbox/{corner}")
+        if text is None:
+            raise DataError(f"has no <{corner}>")
+        try:
+            values.append(float(text))
+        except ValueError:
+            raise DataError(f"has <{corner}> {text.strip()!r}, which is not a number") from None
+    return (values[0], values[1], values[2], values[3])
