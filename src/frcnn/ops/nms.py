@@ -1,0 +1,136 @@
+"""Non-maximum suppression, exact and greedy, into a fixed number of slots."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from keras import ops
+
+from frcnn.ops.boxes import pairwise_iou
+
+# Boxes looked at together. A tile is compared with every box kept so far and with itself.
+TILE = 256
+
+
+def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
+    """Keep the most confident boxes, dropping those that overlap one already kept.
+
+    Boxes are visited from the highest score down, equal scores by lower index; one is dropped if
+    its IoU with a kept box of its group is above ``iou_threshold`` (equal is not enough). A box
+    that is not finite or whose score is NaN is never kept. No gradient flows through.
+
+    Args:
+        boxes: float32 ``[B, N, 4]``, xyxy.
+        scores: float32 ``[B, N]``.
+        iou_threshold: 0..1.
+        max_outputs: slots of the result, at least 1.
+        groups: int ``[B, N]``; boxes of different groups (classes, levels) never drop each other.
+        valid: bool ``[B, N]``, which boxes take part. Default: all.
+
+    Returns:
+        int32 ``[B, max_outputs]``, indices into N, most confident first, and bool
+        ``[B, max_outputs]``, whether the slot is used; an unused slot has index 0.
+
+    Raises:
+        ValueError: ``iou_threshold`` outside 0..1.
+    """
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"Expected `iou_threshold` in 0..1. Received: {iou_threshold}.")
+    boxes = ops.stop_gradient(ops.convert_to_tensor(boxes))
+    scores = ops.stop_gradient(ops.convert_to_tensor(scores))
+    usable = ops.all(ops.isfinite(boxes), axis=-1) & ops.logical_not(ops.isnan(scores))
+    if valid is not None:
+        usable = usable & valid
+    return _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs)
+
+
+def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
+    """``nms`` in tiles of the sorted boxes; materialises ``[B, TILE, max_outputs]`` at most."""
+    batch, length = ops.shape(scores)[0], scores.shape[1]
+    tile = min(TILE, length + 1)
+    padding = tile - length % tile  # at least 1: the last row is a box that overlaps nothing
+    tiles = (length + padding) // tile
+    null = length + padding - 1
+    order = ops.cast(ops.argsort(ops.where(usable, -scores, math.inf), axis=1), "int32")
+    boxes = ops.where(usable[..., None], boxes, 0.0)
+    boxes = ops.pad(_rows(boxes, order), [[0, 0], [0, padding], [0, 0]])
+    rest = [[0, 0], [0, padding]]
+    usable = ops.pad(ops.take_along_axis(usable, order, axis=1), rest)
+    if groups is not None:
+        groups = ops.pad(ops.take_along_axis(ops.convert_to_tensor(groups), order, axis=1), rest)
+    order = ops.pad(order, rest)
+    threshold = _float32_below(iou_threshold)
+    rows = ops.arange(tile, dtype="int32")
+    earlier = rows[:, None] < rows[None, :]  # [tile, tile]
+    first_slot = ops.arange(batch, dtype="int32")[:, None] * (max_outputs + 1)  # [B, 1]
+
+    def overlapping(first, second):
+        """Bool [B, I, J] for positions [B, I] and [B, J] in the sorted boxes."""
+        overlap = pairwise_iou(_rows(boxes, first), _rows(boxes, second)) > threshold
+        if groups is None:
+            return overlap
+        first, second = (ops.take_along_axis(groups, at, axis=1) for at in (first, second))
+        return overlap & (first[:, :, None] == second[:, None, :])
+
+    def unfinished(index, kept, counts):
+        return ops.logical_and(index < tiles, ops.any(counts < max_outputs))
+
+    def visit(index, kept, counts):
+        positions = ops.zeros_like(first_slot) + index * tile + rows  # [B, tile]
+        alive = ops.take_along_axis(usable, positions, axis=1)
+        alive = alive & ~ops.any(overlapping(kept, positions), axis=1)
+        alive = _suppress_within(overlapping(positions, positions) & earlier, alive)
+        slots = counts[:, None] + ops.cumsum(ops.cast(alive, "int32"), axis=1) - 1
+        # Boxes not kept go to the spare slot at the end of their image, as the null box.
+        alive = alive & (slots < max_outputs)
+        slots = first_slot + ops.where(alive, slots, max_outputs)
+        kept = ops.scatter_update(
+            ops.reshape(kept, (-1,)),
+            ops.reshape(slots, (-1, 1)),
+            ops.reshape(ops.where(alive, positions, null), (-1,)),
+        )
+        kept = ops.reshape(kept, (-1, max_outputs + 1))
+        return index + 1, kept, counts + ops.sum(ops.cast(alive, "int32"), axis=1)
+
+    kept = ops.full((batch, max_outputs + 1), null, dtype="int32")
+    counts = ops.zeros((batch,), dtype="int32")
+    start = ops.zeros((), dtype="int32")
+    _, kept, counts = ops.while_loop(unfinished, visit, (start, kept, counts))
+    kept = kept[:, :max_outputs]
+    used = ops.arange(max_outputs, dtype="int32") < counts[:, None]
+    return ops.where(used, ops.take_along_axis(order, kept, axis=1), 0), used
+
+
+def _rows(boxes, positions):
+    """Gather ``[B, P, 4]``, ``[B, I]`` -> ``[B, I, 4]``."""
+    return ops.take_along_axis(boxes, positions[..., None], axis=1)
+
+
+def _suppress_within(overlaps, alive):
+    """Greedy suppression inside one sorted tile.
+
+    Whoever overlaps no living earlier box lives. Starting from all, each pass settles at least
+    one more rank, and a pass without a change is the greedy answer.
+
+    Args:
+        overlaps: bool ``[B, T, T]``, [earlier, later] pairs that exclude each other.
+        alive: bool ``[B, T]``, the candidates.
+    """
+
+    def unsettled(_, changed):
+        return changed
+
+    def settle(current, _):
+        dropped = ops.any(overlaps & current[:, :, None], axis=1)
+        after = alive & ops.logical_not(dropped)
+        return after, ops.any(after != current)
+
+    changed = ops.convert_to_tensor(True)
+    return ops.while_loop(unsettled, settle, (alive, changed))[0]
+
+
+def _float32_below(value: float) -> float:
+    """The largest float32 not above ``value``: ``x > it`` is exactly ``x > value`` in float32."""
+    nearest = np.float32(value)
+    return float(nearest if nearest <= value else np.nextafter(nearest, np.float32(-1)))
