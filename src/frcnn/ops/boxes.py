@@ -11,6 +11,8 @@ from keras import ops
 
 # A side shorter than this is no box: dividing by it would leave float32's range.
 SMALLEST_SIDE = 1e-6
+# A box of 16 pixels, the smallest that a network of stride 16 sees, grows to 1000 at most.
+LARGEST_LOG_SCALE = math.log(1000 / 16)
 
 
 def area(boxes):
@@ -80,7 +82,7 @@ def encode(reference, boxes, weights=(1.0, 1.0, 1.0, 1.0)):
     return deltas * ops.convert_to_tensor(weights, deltas.dtype)
 
 
-def decode(reference, deltas, weights=(1.0, 1.0, 1.0, 1.0), max_log_scale=math.log(1000 / 16)):
+def decode(reference, deltas, weights=(1.0, 1.0, 1.0, 1.0), max_log_scale=LARGEST_LOG_SCALE):
     """The boxes that ``deltas`` make of ``reference`` boxes; the inverse of ``encode``.
 
     Args:
