@@ -16,10 +16,18 @@ import cv2
 import keras
 import numpy as np
 
-from frcnn.data.dataset import Dataset
+from frcnn.data.dataset import Dataset, trained_on
 from frcnn.data.faults import DataError, Fault, ImageError
 from frcnn.data.images import read_image
-from frcnn.data.resizing import Size, fit_canvas, plan_canvases, prepare, scale_for, scaled_size
+from frcnn.data.planning import (
+    BLANK,
+    Planned,
+    batch_count,
+    group_by_canvas,
+    plan_in_order,
+    plan_shuffled,
+)
+from frcnn.data.resizing import Size, plan_canvases, prepare
 from frcnn.data.transforms import Transform, apply
 from frcnn.structures import Sample
 
@@ -27,7 +35,7 @@ Batch = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 log = logging.getLogger(__name__)
 
-_BLANK = -1  # in a plan: no sample, a blank picture
+_AHEAD = 4  # batches made before they are asked for
 _SMALLEST_SIDE = 1.0  # pixels of the canvas; a thinner box is no target
 
 
@@ -42,19 +50,23 @@ class DetectionBatches(keras.utils.PyDataset):
     Pictures are grouped by canvas. Shuffled, the last batch of a group is filled up from its
     start; in order, with blanks of size (0, 0), and ``samples_of`` tells which those are.
 
+    Give ``fit`` ``shuffle=False``: by default it draws the batches themselves in a random order,
+    and then none can be made ahead. ``epoch`` may be set; ``waited`` counts the seconds that
+    asking for batches took, ``faults`` the pictures that could not be decoded after all.
+
     Args:
         dataset: the samples.
         batch_size: B.
         short: pixels of the short side after resizing.
         long: most pixels of the long side after resizing.
-        canvases: (height, width) to choose from; None plans a few from the pictures' sizes.
+        canvases: (height, width) to choose from; None plans a few from the pictures' sizes. On
+            TensorFlow they are joined into one.
         transforms: applied to the decoded picture, in turn.
         seed: of the order and of the transforms.
         shuffle: a new order each epoch; else the data set's own, by canvas.
-        max_boxes: G; None takes the largest number in the data set, rounded up to 8.
+        max_boxes: G, of more some are drawn; None takes the most of any sample, rounded up to 8.
         steps: batches an epoch; None makes an epoch one pass over the data.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
-        ahead: batches prepared ahead.
         strict: raise when a picture turns out to be undecodable, instead of replacing it.
 
     Raises:
@@ -75,7 +87,6 @@ class DetectionBatches(keras.utils.PyDataset):
         max_boxes: int | None = None,
         steps: int | None = None,
         workers: int = 2,
-        ahead: int = 4,
         strict: bool = False,
     ):
         # One worker for Keras means that it asks from its own thread, batch by batch: the
@@ -90,28 +101,29 @@ class DetectionBatches(keras.utils.PyDataset):
         self.seed, self.shuffle, self.steps, self.strict = seed, shuffle, steps, strict
         self.max_boxes = most_boxes(dataset) if max_boxes is None else max_boxes
         sizes = [tuple(size) for size in dataset.sizes().tolist()]
-        offered = plan_canvases(sizes, short, long) if canvases is None else tuple(canvases)
-        self._groups = _group(sizes, short, long, offered, batch_size)
+        canvases = one_if_needed(canvases or plan_canvases(sizes, short, long))
+        self._groups = group_by_canvas(sizes, short, long, canvases, batch_size)
         self.epoch = 0
         self.waited = 0.0
         self.faults: tuple[Fault, ...] = ()
-        self._ahead = ahead
         self._pool = ThreadPoolExecutor(workers, "frcnn-batch") if workers else None
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], Future[Batch]] = {}
-        self._handed_last = False
+        self._handed: set[int] = set()
+        self._next = 0
+        self._planned: tuple[int, list[Planned]] = (-1, [])
         # Batches are the unit of parallelism; threads within one picture would only compete.
         cv2.setNumThreads(1)
 
     @property
     def canvases(self) -> tuple[Size, ...]:
         """The (height, width) of the canvases in use, the smallest area first."""
-        return tuple(sorted(self._groups, key=lambda canvas: (canvas[0] * canvas[1], canvas)))
+        return tuple(self._groups)
 
     def __len__(self) -> int:
         if self.steps is not None:
             return self.steps
-        return sum(-(-len(group) // self.batch_size) for group in self._groups.values())
+        return batch_count(self._groups, self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
         """Give batch ``index`` of the current epoch and start on those after it."""
@@ -123,19 +135,19 @@ class DetectionBatches(keras.utils.PyDataset):
         if self._pool is None:
             batch = self.load(epoch, index)
         else:
-            batch = self._future(epoch, index).result()
+            batch = self._future(self._pool, epoch, index).result()
         self.waited += time.perf_counter() - started
-        self._handed_last = index == len(self) - 1
+        self._handed.add(index)
         return batch
 
     def on_epoch_end(self):
-        """Go on to the next epoch, if this one was handed out to its end.
+        """Go on to the next epoch, if all of this one was handed out.
 
         Keras calls this also after a first look at the data, before training.
         """
-        if self._handed_last:
+        if len(self._handed) == len(self):
             self.epoch += 1
-            self._handed_last = False
+            self._handed.clear()
 
     def samples_of(self, index: int, epoch: int = 0) -> np.ndarray:
         """Which samples a batch holds: int64 (B,), indices into the data set, -1 for a blank."""
@@ -150,7 +162,7 @@ class DetectionBatches(keras.utils.PyDataset):
         labels = np.full((self.batch_size, self.max_boxes), -1, np.int32)
         for slot, sample in enumerate(samples):
             rng = np.random.default_rng((self.seed, epoch, index * self.batch_size + slot))
-            made = None if sample == _BLANK else self._decode(int(sample))
+            made = None if sample == BLANK else self._decode(int(sample))
             if made is None:
                 continue
             images[slot], sizes[slot], found, names = self._example(*made, canvas, rng)
@@ -161,7 +173,7 @@ class DetectionBatches(keras.utils.PyDataset):
 
     def _example(self, sample: Sample, image: np.ndarray, canvas: Size, rng: np.random.Generator):
         """One slot of a batch: padded image, size, boxes float32 (N, 4), labels (N,)."""
-        easy = _targets(sample)
+        easy = trained_on(sample)
         image, boxes, labels = apply(
             self.transforms, image, sample.boxes[easy], sample.labels[easy], rng
         )
@@ -191,77 +203,67 @@ class DetectionBatches(keras.utils.PyDataset):
             self.faults += (fault,)
         log.warning("%s; %s", fault, "another takes its place" if self.shuffle else "left blank")
 
-    def _plan(self, epoch: int) -> list[tuple[Size, np.ndarray]]:
-        """The canvas and the samples of every batch of an epoch."""
-        if not self.shuffle:
-            plan = [
-                batch
-                for canvas in self.canvases
-                for batch in _batches(canvas, self._groups[canvas], self.batch_size, fill=False)
-            ]
-            return (plan * -(-len(self) // len(plan)))[: len(self)]
-        rng = np.random.default_rng((self.seed, epoch))
-        plan = []
-        while len(plan) < len(self):  # more than once only for an epoch of more than one pass
-            batches = [
-                batch
-                for canvas in self.canvases
-                for batch in _batches(
-                    canvas, rng.permutation(self._groups[canvas]), self.batch_size, fill=True
-                )
-            ]
-            plan += [batches[place] for place in rng.permutation(len(batches))]
-        return plan[: len(self)]
+    def _plan(self, epoch: int) -> list[Planned]:
+        """The canvas and the samples of every batch; the last epoch asked for is kept."""
+        planned_epoch, plan = self._planned
+        if planned_epoch != epoch:
+            plan = self._new_plan(epoch)
+            self._planned = epoch, plan
+        return plan
 
-    def _future(self, epoch: int, index: int) -> Future[Batch]:
+    def _new_plan(self, epoch: int) -> list[Planned]:
+        if not self.shuffle:
+            return plan_in_order(self._groups, self.batch_size, len(self))
+        rng = np.random.default_rng((self.seed, epoch))
+        return plan_shuffled(self._groups, self.batch_size, len(self), rng)
+
+    def _future(self, pool: ThreadPoolExecutor, epoch: int, index: int) -> Future[Batch]:
         """The wanted batch on its way, and those after it started; others are forgotten."""
         count = len(self)
-        places = [epoch * count + index + step for step in range(self._ahead + 1)]
-        wanted = [divmod(place, count) for place in places]
-        if not self.shuffle:  # every epoch is the same
-            wanted = [(0, place) for _, place in wanted]
         with self._lock:
-            assert self._pool is not None
+            # Out of turn, nothing says what will be asked for next.
+            ahead = _AHEAD if index in (0, self._next) else 0
+            self._next = index + 1
+            wanted = [divmod(epoch * count + index + step, count) for step in range(ahead + 1)]
+            if not self.shuffle:  # every epoch is the same
+                wanted = [(0, place) for _, place in wanted]
             self._pending = {
-                key: self._pending.get(key) or self._pool.submit(self.load, *key) for key in wanted
+                key: self._pending.get(key) or pool.submit(self.load, *key) for key in wanted
             }
             return self._pending.pop((epoch, index))
 
 
+def one_if_needed(canvases: Sequence[Size]) -> tuple[Size, ...]:
+    """On TensorFlow one canvas that holds them all, on the other backends the given ones.
+
+    Keras feeds TensorFlow through a signature taken from two batches, in which sides that differ
+    would become unknown, and the network's shapes with them.
+    """
+    if keras.config.backend() != "tensorflow":
+        return tuple(canvases)
+    heights, widths = zip(*canvases, strict=True)
+    return ((max(heights), max(widths)),)
+
+
+class FollowEpochs(keras.callbacks.Callback):
+    """Make batches those of the epoch that ``fit`` is in, also when it begins at a later one.
+
+    Without it batches count the epochs they were drawn to the end, which starts from 0 on resuming.
+
+    Args:
+        batches: what ``fit`` is given.
+    """
+
+    def __init__(self, batches: DetectionBatches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the epoch before Keras asks for its first batch."""
+        self.batches.epoch = epoch
+
+
 def most_boxes(dataset: Dataset) -> int:
     """The largest number of targets of any sample, rounded up to a multiple of 8."""
-    most = max((int(_targets(sample).sum()) for sample in dataset), default=0)
+    most = max((int(trained_on(sample).sum()) for sample in dataset), default=0)
     return max(-(-most // 8) * 8, 8)
-
-
-def _targets(sample: Sample) -> np.ndarray:
-    """Which boxes are trained on, bool (N,): all but the difficult ones."""
-    return ~np.asarray(sample.difficult, bool)
-
-
-def _group(
-    sizes: list[Size], short: int, long: int, canvases: Sequence[Size], batch_size: int
-) -> dict[Size, np.ndarray]:
-    """Indices of the samples by canvas.
-
-    A group too small for one batch joins the largest, shrunk to fit: filled up by itself it
-    would show its few pictures far too often.
-    """
-    groups: dict[Size, list[int]] = {}
-    for index, size in enumerate(sizes):
-        canvas = fit_canvas(scaled_size(size, scale_for(size, short, long)), canvases)
-        groups.setdefault(canvas, []).append(index)
-    largest = max(groups, key=lambda canvas: (len(groups[canvas]), canvas))
-    for canvas in [c for c in groups if c != largest and len(groups[c]) < batch_size]:
-        groups[largest] += groups.pop(canvas)
-    return {canvas: np.sort(group) for canvas, group in groups.items()}
-
-
-def _batches(
-    canvas: Size, group: np.ndarray, batch_size: int, fill: bool
-) -> list[tuple[Size, np.ndarray]]:
-    """Part a group into full batches, the last filled up from its start or with blanks."""
-    missing = -len(group) % batch_size
-    filling = np.resize(group, missing) if fill else np.full(missing, _BLANK, np.int64)
-    parts = np.concatenate([group, filling]).reshape(-1, batch_size)
-    return [(canvas, part) for part in parts]

@@ -13,18 +13,19 @@ from pathlib import Path, PureWindowsPath
 from frcnn.data.entries import Entry, Object, Report, leaves_folder
 from frcnn.data.faults import DataError, Fault
 
+SUFFIXES = (".csv", ".txt")
 HEADER = ["path", "x1", "y1", "x2", "y2", "class"]
 BACKGROUND = "bg"
 
 
 def csv_splits(path: Path) -> tuple[str, ...]:
-    """The names of the CSV files beside ``path``, itself included, sorted."""
-    return tuple(sorted(file.stem for file in path.parent.glob("*.csv")))
+    """The names of the files beside ``path`` with its suffix, itself included, sorted."""
+    return tuple(sorted(file.stem for file in path.parent.glob(f"*{path.suffix}")))
 
 
 def csv_split(path: Path, split: str) -> Path:
-    """The CSV file beside ``path`` that ``split`` names, with or without ``.csv``."""
-    return path.with_name(split if split.lower().endswith(".csv") else f"{split}.csv")
+    """The file beside ``path`` that ``split`` names, with its suffix or without."""
+    return path.parent / (split if split.endswith(path.suffix) else split + path.suffix)
 
 
 def read_csv(path: Path, report: Report) -> Iterator[Entry]:
@@ -40,16 +41,16 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
     Raises:
         DataError: the file is no UTF-8 text, or no CSV.
     """
-    gathered: dict[str, list[Object]] = {}
+    gathered: dict[Path, list[Object]] = {}
     for number, row in _rows(path):
         try:
             name, item = _read_row(row, f"line {number}")
         except DataError as error:
             report(Fault(path, f"line {number} {error}", boxes=1))
         else:
-            gathered.setdefault(name, []).extend([item] if item else [])
-    for name, objects in gathered.items():
-        yield Entry(path.parent / name, path, tuple(objects))
+            gathered.setdefault(path.parent / name, []).extend([item] if item else [])
+    for image, objects in gathered.items():
+        yield Entry(image, path, tuple(objects))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from frcnn.data.csv_file import SUFFIXES as CSV_SUFFIXES
 from frcnn.data.csv_file import csv_split, csv_splits, read_csv
 from frcnn.data.entries import Entry, Object, Report, checked_objects, checked_size
 from frcnn.data.faults import DataError, Fault, describe_faults, plural
@@ -71,7 +73,7 @@ class Dataset:
         """A few lines: pictures, boxes a class, and what was left out and why."""
         counts = self.box_counts()
         empty = sum(not len(sample.labels) for sample in self.samples)
-        difficult = sum(int(np.sum(sample.difficult)) for sample in self.samples)
+        difficult = sum(int((~trained_on(sample)).sum()) for sample in self.samples)
         name = f"{self.root}" + (f" [{self.split}]" if self.split else "")
         lines = [f"{name}: {plural(len(self), 'image')}, {plural(sum(counts.values()), 'box')}"]
         if empty:
@@ -81,6 +83,11 @@ class Dataset:
         width = max(map(len, self.classes), default=0)
         lines += [f"  {label:<{width}}  {count:>7,}" for label, count in counts.items()]
         return "\n".join(filter(None, (*lines, describe_faults(self.faults))))
+
+
+def trained_on(sample: Sample) -> np.ndarray:
+    """Which boxes of a sample are trained on and scored, bool (N,): all but the difficult."""
+    return ~cast(np.ndarray, sample.difficult)
 
 
 def open_dataset(
@@ -93,7 +100,7 @@ def open_dataset(
 
     Args:
         path: a VOC root, a folder with ``VOC2007`` and/or ``VOC2012`` below it (merged), or a
-            ``.csv`` file.
+            ``.csv`` (or ``.txt``) file.
         split: for VOC a list of ``ImageSets/Main`` by its name; for a CSV file the name of
             another one beside it. None reads every annotation of the folder, or the file itself.
         classes: the class names, in the order of their labels; boxes of other classes are left
@@ -169,7 +176,7 @@ def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset,
 
 
 def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" and path.is_file()
+    return path.suffix.lower() in CSV_SUFFIXES and path.is_file()
 
 
 def _roots(path: Path) -> tuple[Path, ...]:

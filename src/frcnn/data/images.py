@@ -24,7 +24,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         ImageError: a file that is missing, empty, truncated, too large or not a picture.
     """
-    path = Path(path)
+    path = _picture_file(path)
     try:
         with path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
@@ -47,7 +47,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
         ImageError: a file that is missing, empty, truncated, too large or not a picture.
     """
-    path = Path(path)
+    path = _picture_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -74,7 +74,12 @@ def _checked_size(path: Path, data: Buffer) -> tuple[int, int]:
     return height, width
 
 
+def _picture_file(path: str | os.PathLike) -> Path:
+    path = Path(path)
+    if not path.is_file():  # opening a pipe or a device might wait for ever
+        raise ImageError(path, "is not a file" if path.exists() else "does not exist")
+    return path
+
+
 def _unreadable(path: Path, error: OSError) -> ImageError:
-    if isinstance(error, FileNotFoundError):
-        return ImageError(path, "does not exist")
     return ImageError(path, f"cannot be read ({error.strerror or error})")

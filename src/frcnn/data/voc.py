@@ -116,7 +116,7 @@ def _read_annotation(
         report(Fault(file, f"is not well-formed XML ({error})", images=1))
     else:
         try:
-            image = _picture(root, file, tree, pictures)
+            image = _picture(root, name, tree, pictures)
         except DataError as error:
             report(Fault(file, str(error), images=1))
         else:
@@ -125,14 +125,14 @@ def _read_annotation(
     return None
 
 
-def _picture(root: Path, file: Path, tree: Element, pictures: dict[str, list[str]]) -> Path:
+def _picture(root: Path, name: str, tree: Element, pictures: dict[str, list[str]]) -> Path:
     """The picture of the annotation's own name, else the one its <filename> states."""
     stated = (tree.findtext("filename") or "").strip()
-    named = pictures.get(file.stem, [])
+    named = pictures.get(name, [])
     if named:
         return root / "JPEGImages" / (stated if stated in named else named[0])
     if not stated:
-        raise DataError(f"has no picture {file.stem}.* in JPEGImages and states no <filename>")
+        raise DataError(f"has no picture {name}.* in JPEGImages and states no <filename>")
     if leaves_folder(stated):
         raise DataError(f"states <filename> {stated!r}, a path that leaves the data set")
     return root / "JPEGImages" / stated
