@@ -10,9 +10,12 @@ do as much by themselves, they run Keras's code.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
+
+from frcnn.models.torch_convolution import convolve_view
 
 _PACKAGE = "frcnn"
 
@@ -33,8 +36,8 @@ class Conv2D(keras.layers.Conv2D):
         if not _is_torch(self):
             outputs = self.convolution_op(inputs, kernel)
             return _finish(outputs, bias, activation)
-        kernel = ops.convert_to_tensor(kernel).permute(3, 2, 0, 1)
-        return _convolve_view(self, inputs, kernel, bias, activation)
+        kernel = _torch_tensor(kernel).permute(3, 2, 0, 1)
+        return convolve_view(self, inputs, kernel, _torch_tensor(bias), activation)
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -57,9 +60,8 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
                 dilation_rate=self.dilation_rate,
             )
             return _finish(outputs, bias, activation)
-        kernel = ops.convert_to_tensor(kernel)
-        kernel = kernel.flatten(2).permute(2, 0, 1).unsqueeze(1)  # [C * multiplier, 1, k, k]
-        return _convolve_view(self, inputs, kernel, bias, activation)
+        kernel = _torch_tensor(kernel).flatten(2).permute(2, 0, 1).unsqueeze(1)  # [C * m, 1, k, k]
+        return convolve_view(self, inputs, kernel, _torch_tensor(bias), activation)
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -83,7 +85,11 @@ class FrozenBatchNorm(keras.layers.Layer):
 
         def channel_weight(name, initializer):
             return self.add_weight(
-                name=name, shape=(input_shape[-1],), initializer=initializer, trainable=False
+                name=name,
+                shape=(input_shape[-1],),
+                initializer=initializer,
+                trainable=False,
+                autocast=False,  # `affine` rounds once, at its end
             )
 
         self.gamma = channel_weight("gamma", "ones")
@@ -94,7 +100,8 @@ class FrozenBatchNorm(keras.layers.Layer):
     def affine(self):
         """The map as (scale, shift), each (C,): the normalised x is ``x * scale + shift``."""
         scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
-        return scale, self.beta - self.moving_mean * scale
+        shift = self.beta - self.moving_mean * scale
+        return ops.cast(scale, self.compute_dtype), ops.cast(shift, self.compute_dtype)
 
     def call(self, inputs):
         """Normalise (..., C) channel by channel."""
@@ -239,57 +246,12 @@ def _is_torch(layer) -> bool:
     return keras.config.backend() == "torch" and layer.data_format == "channels_last"
 
 
+def _torch_tensor(value) -> Any:
+    return None if value is None else ops.convert_to_tensor(value)
+
+
 def _finish(outputs, bias, activation):
     """Add the bias and activate; either may be None."""
     if bias is not None:
         outputs = outputs + bias
     return outputs if activation is None else activation(outputs)
-
-
-def _convolve_view(layer, inputs, kernel, bias, activation):
-    """Convolve a channels-last torch tensor through an NCHW view of it; ``kernel`` is OIHW."""
-    import torch.nn.functional as F
-
-    view = inputs.permute(0, 3, 1, 2)
-    groups = view.shape[1] // kernel.shape[1]
-    view, kernel, padding = _pad(layer, view, kernel, groups > 1)
-    bias = None if bias is None else ops.convert_to_tensor(bias)
-    outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
-    # In place, as a convolution's gradient does not need its output: one map less to keep.
-    if activation is keras.activations.relu:
-        outputs, activation = F.relu_(outputs), None
-    elif activation is keras.activations.relu6:
-        outputs, activation = F.hardtanh_(outputs, 0.0, 6.0), None
-    outputs = outputs.permute(0, 2, 3, 1)
-    return outputs if activation is None else activation(outputs)
-
-
-def _pad(layer, view, kernel, grouped: bool):
-    """Apply the layer's padding as cheaply as can be: (view, kernel, symmetric padding left).
-
-    What is the same before and after is left to the convolution. One zero more after than before
-    is put on the map, or, for a grouped convolution, whose cost is not its arithmetic but its
-    maps, taken from the front of the kernel: a leading row of zero weights shifts all others.
-    """
-    import torch.nn.functional as F
-
-    if layer.padding == "valid":
-        return view, kernel, (0, 0)
-    (top, bottom), (left, right) = (
-        _same_padding(*sizes)
-        for sizes in zip(
-            view.shape[2:], kernel.shape[2:], layer.strides, layer.dilation_rate, strict=True
-        )
-    )
-    if top == bottom and left == right:
-        return view, kernel, (top, left)
-    if grouped and tuple(layer.dilation_rate) == (1, 1):
-        return view, F.pad(kernel, (right - left, 0, bottom - top, 0)), (bottom, right)
-    return F.pad(view, (left, right, top, bottom)), kernel, (0, 0)
-
-
-def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """TensorFlow's "same" rule along one axis: zeros (before, after), the odd one after."""
-    reach = (kernel - 1) * dilation + 1
-    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
-    return total // 2, total - total // 2

@@ -1,4 +1,4 @@
-"""The convolutions of VGG16 (Simonyan and Zisserman 2015, configuration D) as a feature extractor."""
+"""VGG16's convolutions (Simonyan and Zisserman 2015, configuration D) as a feature extractor."""
 
 from __future__ import annotations
 

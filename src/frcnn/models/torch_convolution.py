@@ -1,0 +1,97 @@
+"""The convolution of channels-last maps on PyTorch: no copies, few passes over a map.
+
+On a CPU a detector's early maps are larger than the caches, and reading or writing one costs more
+than the arithmetic on it; what is saved here is passes. PyTorch is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def convolve_view(layer, inputs, kernel, bias, activation):
+    """Convolve a channels-last map through an NCHW view of it.
+
+    Args:
+        layer: the convolution layer, for its strides, padding and dilation.
+        inputs: torch tensor (B, H, W, C_in).
+        kernel: torch tensor (C_out, C_in // groups, k, k).
+        bias: torch tensor (C_out,) or None.
+        activation: a Keras activation function or None.
+
+    Returns:
+        (B, H', W', C_out), with channels-last strides.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    view = inputs.permute(0, 3, 1, 2)
+    groups = view.shape[1] // kernel.shape[1]
+    # Contiguous here, once, as the convolution would do it again for its backward pass.
+    view, kernel, padding = _pad(layer, view, kernel.contiguous(), groups > 1)
+    outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
+    # In place, as a convolution's gradient does not need its output: one map less to keep. A
+    # compiler arranges that for itself, and must not see our gradient of an in-place operation.
+    if not torch.compiler.is_compiling():
+        if activation is keras.activations.relu:
+            outputs, activation = F.relu_(outputs), None
+        elif activation is keras.activations.relu6:
+            outputs, activation = _relu6_in_place()(outputs), None
+    outputs = outputs.permute(0, 2, 3, 1)
+    return outputs if activation is None else activation(outputs)
+
+
+@functools.cache
+def _relu6_in_place() -> Callable[[Any], Any]:
+    """ReLU6 which keeps only its result; PyTorch's own in-place one first clones its input."""
+    import torch
+
+    class ReLU6(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            torch.nn.functional.hardtanh_(x, 0.0, 6.0)
+            ctx.mark_dirty(x)
+            ctx.save_for_backward(x)
+            return x
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            (result,) = ctx.saved_tensors
+            return torch.ops.aten.hardtanh_backward(gradients[0], result, 0.0, 6.0)
+
+    return ReLU6.apply
+
+
+def _pad(layer, view, kernel, grouped: bool):
+    """Apply the layer's padding as cheaply as can be: (view, kernel, symmetric padding left).
+
+    What is the same before and after is left to the convolution. One zero more after than before
+    is put on the map, or, for a grouped convolution, whose cost is not its arithmetic but its
+    maps, taken from the front of the kernel: a leading row of zero weights shifts all others.
+    """
+    import torch.nn.functional as F
+
+    if layer.padding == "valid":
+        return view, kernel, (0, 0)
+    (top, bottom), (left, right) = (
+        _same_padding(*sizes)
+        for sizes in zip(
+            view.shape[2:], kernel.shape[2:], layer.strides, layer.dilation_rate, strict=True
+        )
+    )
+    if top == bottom and left == right:
+        return view, kernel, (top, left)
+    if grouped and tuple(layer.dilation_rate) == (1, 1):
+        return view, F.pad(kernel, (right - left, 0, bottom - top, 0)), (bottom, right)
+    return F.pad(view, (left, right, top, bottom)), kernel, (0, 0)
+
+
+def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """TensorFlow's "same" rule along one axis: zeros (before, after), the odd one after."""
+    reach = (kernel - 1) * dilation + 1
+    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
