@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
+from frcnn.ops.rounding import float32_below
 
 # Boxes looked at together. A tile is compared with every box kept so far and with itself.
 TILE = 256
@@ -60,7 +60,7 @@ def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
     if groups is not None:
         groups = ops.pad(ops.take_along_axis(ops.convert_to_tensor(groups), order, axis=1), rest)
     order = ops.pad(order, rest)
-    threshold = _float32_below(iou_threshold)
+    threshold = float32_below(iou_threshold)
     rows = ops.arange(tile, dtype="int32")
     earlier = rows[:, None] < rows[None, :]  # [tile, tile]
     first_slot = ops.arange(batch, dtype="int32")[:, None] * (max_outputs + 1)  # [B, 1]
@@ -128,9 +128,3 @@ def _suppress_within(overlaps, alive):
 
     changed = ops.convert_to_tensor(True)
     return ops.while_loop(unsettled, settle, (alive, changed))[0]
-
-
-def _float32_below(value: float) -> float:
-    """The largest float32 not above ``value``: ``x > it`` is exactly ``x > value`` in float32."""
-    nearest = np.float32(value)
-    return float(nearest if nearest <= value else np.nextafter(nearest, np.float32(-1)))
