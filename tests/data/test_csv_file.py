@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from frcnn.data.dataset import available_splits, open_dataset
+from frcnn.data.faults import DataError
+
+
+@pytest.fixture
+def folder(tmp_path, write_image):
+    for number, name in enumerate("abc"):
+        write_image(tmp_path / "images" / f"{name}.jpg", seed=number)
+    return tmp_path
+
+
+def written(folder, *rows, name="data.csv", end="\n", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes("".join(f"{row}{end}" for row in rows).encode(encoding))
+    return path
+
+
+def only_fault(path):
+    dataset = open_dataset(path)
+    (fault,) = dataset.faults
+    with pytest.raises(DataError) as caught:
+        open_dataset(path, strict=True)
+    assert str(caught.value) == str(fault)
+    return dataset, fault
+
+
+def test_rows_are_gathered_by_picture_and_corners_taken_as_they_are(folder):
+    path = written(
+        folder,
+        "images/b.jpg,0,0,64,48,cat",
+        "images/a.jpg,1.5,2,30,40.25,dog",
+        "./images/b.jpg,10,10,20,20,dog",
+    )
+    dataset = open_dataset(path, strict=True)
+    assert dataset.classes == ("cat", "dog")
+    assert [sample.image.stem for sample in dataset] == ["b", "a"]
+    np.testing.assert_array_equal(dataset[0].boxes, [[0, 0, 64, 48], [10, 10, 20, 20]])
+    np.testing.assert_array_equal(dataset[1].boxes, [[1.5, 2, 30, 40.25]])
+    assert dataset[0].size == (48, 64)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("header", [(), ("path,x1,y1,x2,y2,class",)])
+def test_headers_line_ends_and_byte_order_marks(folder, encoding, end, header):
+    rows = (*header, 'images/a.jpg,1,2,30,40,"tabby, grey"', "", " images/b.jpg , 1, 2,3,4,chaï")
+    path = written(folder, *rows, end=end, encoding=encoding)
+    dataset = open_dataset(path, strict=True)
+    assert dataset.classes == ("chaï", "tabby, grey")
+    assert len(dataset) == 2
+
+
+def test_bg_and_empty_cells_are_pictures_without_objects(folder):
+    path = written(
+        folder,
+        "images/a.jpg,1,2,30,40,bg",
+        "images/b.jpg,,,,,",
+        "images/c.jpg,1,2,30,40,cat",
+        "images/c.jpg,,,,,bg",
+    )
+    dataset = open_dataset(path, strict=True)
+    assert [len(sample.labels) for sample in dataset] == [0, 0, 1]
+    assert dataset.classes == ("cat",)
+
+
+def test_absolute_paths_are_taken(folder, tmp_path):
+    path = written(folder, f"{tmp_path}/images/a.jpg,1,2,30,40,cat")
+    assert open_dataset(path, strict=True)[0].image == tmp_path / "images/a.jpg"
+
+
+@pytest.mark.parametrize(
+    "row, problem",
+    [
+        ("images/a.jpg,1,2,30,cat", "line 2 has 5 cells instead of 6"),
+        ("images/a.jpg,1,2,30,40,cat,1", "line 2 has 7 cells instead of 6"),
+        ("images/a.jpg,1,2,thirty,40,cat", "line 2 has corners '1,2,thirty,40', which are not"),
+        ("images/a.jpg,,2,30,40,cat", "line 2 has corners ',2,30,40', which are not"),
+        ("images/a.jpg,1,2,30,40,", "line 2 names no class"),
+        (",1,2,30,40,cat", "line 2 names no picture"),
+        ("images/a.jpg,1,2,1,40,cat", "line 2 (cat) has a box without area: (1, 2, 1, 40)"),
+        ("images/a.jpg,9,2,1,40,cat", "line 2 (cat) has its corners the wrong way round"),
+        ("images/a.jpg,nan,2,1,40,cat", "line 2 (cat) has a coordinate that is not a finite"),
+        ("images/a.jpg,64,2,90,40,cat", "line 2 (cat) lies outside its picture of 64x48"),
+        ("images/a.jpg,9,2,67,40,cat", "line 2 (cat) reaches beyond its picture of 64x48"),
+        ("../a.jpg,1,2,30,40,cat", "line 2 has '../a.jpg', a path that leaves the data set"),
+        ("images\\..\\..\\a.jpg,1,2,30,40,cat", "line 2 has 'images\\\\..\\\\..\\\\a.jpg', a path"),
+        ("/x/../a.jpg,1,2,30,40,cat", "line 2 has '/x/../a.jpg', a path that leaves"),
+        ("images/none.jpg,1,2,30,40,cat", "does not exist"),
+        ("images,1,2,30,40,cat", "is not a file"),
+        ("images/\0,1,2,30,40,cat", "does not exist"),
+        ("path,x1,y1,x2,y2,class", "line 2 has corners 'x1,y1,x2,y2'"),
+    ],
+)
+def test_a_bad_row_is_left_out(folder, row, problem):
+    path = written(folder, "images/b.jpg,1,2,30,40,cat", row)
+    dataset, fault = only_fault(path)
+    assert fault.problem.startswith(problem)
+    assert fault.images + fault.boxes == 1
+    assert sum(len(sample.labels) for sample in dataset) == 1
+
+
+def test_files_that_are_no_csv(folder):
+    for data, problem in {
+        b"images/a.jpg,1,2,3,4,\xff": "is not UTF-8 text",
+        b"a" * 200_000 + b",1,2,3,4,cat": "is not a CSV file",
+        b"": "has no usable picture",
+    }.items():
+        path = folder / "data.csv"
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=f"data.csv: {problem}"):
+            open_dataset(path)
+
+
+def test_a_split_is_a_file_beside_it(folder):
+    path = written(folder, "images/a.jpg,1,2,30,40,cat", name="train.csv")
+    written(folder, "images/b.jpg,1,2,30,40,cat", name="test.csv")
+    assert available_splits(path) == ("test", "train")
+    for split in ("test", "test.csv"):
+        assert open_dataset(path, split)[0].image.stem == "b"
+    assert open_dataset(path, "train")[0].image.stem == "a"
+    with pytest.raises(DataError, match=r"train.csv: has no split 'val'; it has test, train"):
+        open_dataset(path, "val")
+
+
+def test_a_text_file_will_do(folder):
+    path = written(folder, "images/a.jpg,1,2,30,40,cat", name="annotate.txt")
+    assert len(open_dataset(path)) == 1
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.one_of(
+    st.binary(max_size=200),
+    st.lists(st.lists(st.sampled_from(
+        ["images/a.jpg", "", "1", "-1", "1e400", "nan", "7.5", "\0", '"', "bg", "cat", "..", "/"]
+    ), max_size=7).map(",".join), max_size=8).map(lambda rows: "\n".join(rows).encode()),
+))  # fmt: skip
+def test_random_content_never_gives_another_error(folder, data):
+    path = folder / "data.csv"
+    path.write_bytes(data)
+    try:
+        dataset = open_dataset(path)
+    except DataError:
+        return
+    for sample in dataset:
+        assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
+        assert (sample.boxes >= 0).all() and (sample.boxes <= [64, 48, 64, 48]).all()
