@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 
+import keras
 from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
@@ -42,7 +45,10 @@ def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
     usable = ops.all(ops.isfinite(boxes), axis=-1) & ops.logical_not(ops.isnan(scores))
     if valid is not None:
         usable = usable & valid
-    return _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs)
+    if groups is not None:
+        groups = ops.convert_to_tensor(groups)
+    suppress = _torchvision_nms if _torchvision_serves() else _tiled_nms
+    return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
 
 
 def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
@@ -58,7 +64,7 @@ def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
     rest = [[0, 0], [0, padding]]
     usable = ops.pad(ops.take_along_axis(usable, order, axis=1), rest)
     if groups is not None:
-        groups = ops.pad(ops.take_along_axis(ops.convert_to_tensor(groups), order, axis=1), rest)
+        groups = ops.pad(ops.take_along_axis(groups, order, axis=1), rest)
     order = ops.pad(order, rest)
     threshold = float32_below(iou_threshold)
     rows = ops.arange(tile, dtype="int32")
@@ -128,3 +134,71 @@ def _suppress_within(overlaps, alive):
 
     changed = ops.convert_to_tensor(True)
     return ops.while_loop(unsettled, settle, (alive, changed))[0]
+
+
+def _torchvision_serves() -> bool:
+    """Eager PyTorch only, where torchvision is installed: results have no static shape there."""
+    if keras.config.backend() != "torch" or not _torchvision_installed():
+        return False
+    import torch
+
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+
+
+@functools.cache
+def _torchvision_installed() -> bool:
+    return importlib.util.find_spec("torchvision") is not None
+
+
+def _torchvision_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
+    """``nms`` with torchvision's kernel, image by image."""
+    import torch
+
+    indices = torch.zeros((len(boxes), max_outputs), dtype=torch.int32, device=boxes.device)
+    used = torch.zeros_like(indices, dtype=torch.bool)
+    for image in range(len(boxes)):
+        rows = usable[image].nonzero().squeeze(1)
+        rows = rows[torch.argsort(scores[image, rows], descending=True, stable=True)]
+        members = None if groups is None else groups[image, rows]
+        kept = _torchvision_greedy(boxes[image, rows], members, iou_threshold, max_outputs)
+        indices[image, : len(kept)] = rows[kept].int()
+        used[image, : len(kept)] = True
+    return indices, used
+
+
+def _torchvision_greedy(boxes, groups, iou_threshold, max_outputs):
+    """Positions of the boxes kept among sorted ``boxes`` [N, 4] of one image.
+
+    The kernel cannot stop at ``max_outputs``, and its time grows with the boxes it keeps times
+    those it is given. So it is given a stretch at a time, less what earlier ones already exclude.
+    """
+    import torch
+
+    kept = torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    for stretch in torch.arange(len(boxes), device=boxes.device).split(2 * max_outputs):
+        overlap = pairwise_iou(boxes[kept], boxes[stretch]) > float32_below(iou_threshold)
+        if groups is not None:
+            overlap &= groups[kept, None] == groups[stretch]
+        stretch = stretch[~overlap.any(dim=0)]
+        members = None if groups is None else groups[stretch]
+        stretch = stretch[_torchvision_kernel(boxes[stretch], members, iou_threshold)]
+        kept = torch.cat([kept, stretch])
+        if len(kept) >= max_outputs:
+            break
+    return kept[:max_outputs]
+
+
+def _torchvision_kernel(boxes, groups, iou_threshold):
+    """Mask of the boxes kept among sorted ``boxes`` [N, 4], one call of the kernel a group."""
+    import torch
+    from torchvision.ops import nms as kernel
+
+    alive = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    ranks = -torch.arange(len(boxes), dtype=torch.float32, device=boxes.device)
+    if groups is None:
+        alive[kernel(boxes, ranks, iou_threshold)] = True
+        return alive
+    for group in groups.unique():
+        rows = (groups == group).nonzero().squeeze(1)
+        alive[rows[kernel(boxes[rows], ranks[rows], iou_threshold)]] = True
+    return alive

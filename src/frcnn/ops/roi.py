@@ -216,7 +216,7 @@ def _torch_weighted_sum():
             cells, weights = cells.reshape(-1, taps), weights.reshape(-1, taps)
             ctx.save_for_backward(cells, weights)
             ctx.length = len(table)
-            total = embedding_bag(cells, table, mode="sum", per_sample_weights=weights)
+            total = embedding_bag(cells, table.detach(), mode="sum", per_sample_weights=weights)
             return total.reshape(*bins, -1)
 
         @staticmethod
