@@ -182,7 +182,9 @@ def _counts(
 ) -> dict[str, dict[str, int]]:
     found = Counter(name for entry in detections for name in entry.names)
     difficult = Counter(
-        label for sample in samples for label in sample.labels[np.asarray(sample.difficult)].tolist()
+        label
+        for sample in samples
+        for label in sample.labels[np.asarray(sample.difficult)].tolist()
     )
     return {
         name: {
