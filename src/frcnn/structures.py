@@ -51,7 +51,7 @@ class Sample:
     image: Path
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    difficult: np.ndarray | None = None
+    difficult: np.ndarray = None  # type: ignore[assignment]  # made an array below
     size: tuple[int, int] | None = None
 
     def __post_init__(self):

@@ -1,1 +1,1 @@
-
+"""What people see: pictures, reports, the first run."""

@@ -1,1 +1,1 @@
-
+"""Named architectures, and the weights that others trained."""

@@ -1,0 +1,72 @@
+"""Faster R-CNN for Keras 3: train, evaluate, understand and deploy a two-stage detector.
+
+    import frcnn
+
+    run = frcnn.train(frcnn.Config("VOCdevkit/VOC2007", epochs=10))
+    detector = frcnn.load(run.folder)
+    detections = detector.detect("street.jpg", score=0.5)
+    print(frcnn.evaluate(detector, frcnn.open_dataset("VOCdevkit/VOC2007", split="test")))
+
+Names are imported when they are first used, so that ``import frcnn`` is quick and the backend
+stays the user's choice (``KERAS_BACKEND``) until a name that needs Keras is touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frcnn.data.dataset import Dataset as Dataset
+    from frcnn.data.dataset import open_dataset as open_dataset
+    from frcnn.errors import UserError as UserError
+    from frcnn.evaluation.evaluate import Evaluation as Evaluation
+    from frcnn.evaluation.evaluate import evaluate as evaluate
+    from frcnn.inference.load import load as load
+    from frcnn.inference.predict import Detector as Detector
+    from frcnn.models.detector import DetectionModel as DetectionModel
+    from frcnn.models.faster_rcnn import FasterRCNN as FasterRCNN
+    from frcnn.structures import Detections as Detections
+    from frcnn.structures import Sample as Sample
+    from frcnn.training.config import Config as Config
+    from frcnn.training.train import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "training.config",
+    "Dataset": "data.dataset",
+    "DetectionModel": "models.detector",
+    "Detections": "structures",
+    "Detector": "inference.predict",
+    "Evaluation": "evaluation.evaluate",
+    "FasterRCNN": "models.faster_rcnn",
+    "Sample": "structures",
+    "UserError": "errors",
+    "evaluate": "evaluation.evaluate",
+    "load": "inference.load",
+    "open_dataset": "data.dataset",
+    "train": "training.train",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'frcnn' has no attribute {name!r}")
+    try:
+        home = importlib.import_module(f"frcnn.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name in ("tensorflow", "jax", "torch"):
+            raise ImportError(
+                f"Keras is set to the backend {error.name}, which is not installed. Set the "
+                "environment variable KERAS_BACKEND to torch, jax or tensorflow before Python "
+                "starts, whichever is installed."
+            ) from error
+        raise
+    return getattr(home, name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

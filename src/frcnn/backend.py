@@ -1,0 +1,39 @@
+"""Which Keras backend the command line runs on; decided before Keras is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from frcnn.errors import UserError
+
+# On a CPU the first installed is the fastest for training, see benchmarks/RESULTS.md.
+PREFERENCE = ("torch", "tensorflow", "jax")
+
+
+def choose_backend() -> str | None:
+    """Set ``KERAS_BACKEND`` to an installed backend where the user has not set it.
+
+    Returns:
+        A sentence that says what was chosen, or None where the user chose.
+
+    Raises:
+        UserError: the backend that was chosen is not installed, or none is.
+    """
+    chosen = os.environ.get("KERAS_BACKEND")
+    installed = [name for name in PREFERENCE if importlib.util.find_spec(name) is not None]
+    if chosen in PREFERENCE and chosen not in installed:
+        raise UserError(
+            f"KERAS_BACKEND is {chosen}, which is not installed. Install it with "
+            f"`pip install 'frcnn[{chosen}]'`, or unset KERAS_BACKEND to use another."
+        )
+    if chosen:
+        return None
+    if not installed:
+        raise UserError(
+            "No Keras backend is installed. Install one with `pip install 'frcnn[torch]'` (the "
+            "fastest on a CPU), 'frcnn[jax]' or 'frcnn[tensorflow]'."
+        )
+    os.environ["KERAS_BACKEND"] = installed[0]
+    others = f"; {', '.join(installed[1:])} also installed" if installed[1:] else ""
+    return f"Backend: {installed[0]} (KERAS_BACKEND is not set{others})."

@@ -1,0 +1,178 @@
+"""The command ``frcnn``: each subcommand is a few lines over the library.
+
+Nothing heavy is imported until a subcommand needs it, and the backend is chosen before Keras is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import arg
+
+from frcnn.backend import choose_backend
+from frcnn.errors import UserError
+from frcnn.training.config import Config
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a trained detector on labelled images.
+
+    Args:
+        run: a run folder, or a .keras file.
+        data: a VOC root or a CSV file.
+        split: the images: a file of ImageSets/Main, or a CSV beside the CSV. Left out: all.
+        json: write the figures to this file.
+        strict: stop at the first broken sample.
+    """
+
+    run: Annotated[str, arg(metavar="RUN")]
+    data: Annotated[str, arg(metavar="DATA")]
+    split: Annotated[str | None, arg(metavar="NAME")] = None
+    json: Annotated[str | None, arg(metavar="FILE")] = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Detect objects in pictures and draw them.
+
+    Args:
+        run: a run folder, or a .keras file.
+        images: picture files and folders of pictures.
+        score: leave out detections scored lower.
+        out: the folder for the drawn pictures. Left out: predictions, or none with --json.
+        json: write the detections to this file.
+    """
+
+    run: Annotated[str, arg(metavar="RUN")]
+    images: Annotated[tuple[str, ...], arg(metavar="IMAGE|FOLDER")]
+    score: float = 0.5
+    out: Annotated[str | None, arg(metavar="FOLDER")] = None
+    json: Annotated[str | None, arg(metavar="FILE")] = None
+
+
+@dataclass(frozen=True)
+class Presets:
+    """List the architectures."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make a small data set, train on it, evaluate and predict: the first run.
+
+    Args:
+        out: the folder for all of it.
+    """
+
+    out: str = "demo"
+
+
+def train(config: Config) -> None:
+    """Train, and say where the result is."""
+    from frcnn.training.train import train
+
+    run = train(config)
+    model = run.best if run.best.exists() else run.last
+    print(f"Done. Best model: {model}. Figures: {run.metrics}, every epoch: {run.history}.")
+
+
+def evaluate(arguments: Evaluate) -> None:
+    """Detect on a data set, print the table, write the JSON."""
+    from frcnn.apps.scoring import score_detector
+    from frcnn.data.dataset import open_dataset
+    from frcnn.inference.load import load
+
+    detector = load(arguments.run)
+    dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
+    print(dataset.summary())
+    result = score_detector(detector, dataset)
+    print(result)
+    if arguments.json:
+        _write_json(arguments.json, result.to_dict())
+
+
+def predict(arguments: Predict) -> None:
+    """Detect on pictures, draw them, write the JSON."""
+    from frcnn.apps.predictions import write_predictions
+    from frcnn.inference.load import load
+    from frcnn.inference.sources import find_images
+
+    images = find_images(arguments.images)
+    out = arguments.out or (None if arguments.json else "predictions")
+    rows = write_predictions(load(arguments.run), images, arguments.score, out)
+    if arguments.json:
+        _write_json(arguments.json, rows)
+
+
+def presets(_: Presets) -> None:
+    """Print the table of presets."""
+    from frcnn.zoo.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        print(f"{name:<24}{preset.size:>4} px  {preset.summary}")
+
+
+def demo(arguments: Demo) -> None:
+    """Run the first run."""
+    from frcnn.apps.demo import run_demo
+
+    run_demo(Path(arguments.out))
+
+
+COMMANDS: dict[type, tuple[str, Callable]] = {
+    Config: ("train", train),
+    Evaluate: ("evaluate", evaluate),
+    Predict: ("predict", predict),
+    Presets: ("presets", presets),
+    Demo: ("demo", demo),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit status 2."""
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        {name: kind for kind, (name, _) in COMMANDS.items()},
+        prog="frcnn",
+        description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
+        args=arguments,
+        config=(tyro.conf.PositionalRequiredArgs,),
+    )
+    run_safely(lambda: COMMANDS[type(chosen)][1](chosen))
+
+
+def run_safely(action: Callable[[], None]) -> None:
+    """Choose the backend and act; turn what a user can mend into a sentence.
+
+    Exit status: 2 for a user's mistake, 130 after Ctrl-C.
+    """
+    try:
+        notice = choose_backend()
+        if notice:
+            print(notice, file=sys.stderr)
+        action()
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted; what was finished is saved.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _write_json(path: str, value) -> None:
+    file = Path(path)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(value, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    main()

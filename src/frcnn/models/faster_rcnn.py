@@ -1,0 +1,191 @@
+"""Faster R-CNN (Ren et al. 2015): features, proposals, RoIs, four losses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import keras
+from keras import ops
+
+from frcnn.models.layers import Normalize
+from frcnn.models.roi_head import RoIHead
+from frcnn.models.rpn import RegionProposalNetwork
+from frcnn.models.targets import (
+    RoITargetRule,
+    RPNTargetRule,
+    roi_candidates,
+    roi_targets,
+    rpn_targets,
+)
+from frcnn.ops.losses import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
+
+LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
+BETA = 1 / 9  # where the box losses turn from quadratic to linear
+
+
+@keras.saving.register_keras_serializable(package="frcnn")
+class FasterRCNN(keras.Model):
+    """The network that trains: ``compile(optimizer)``, then ``fit`` on (x, y) batches.
+
+    ``x`` is ``{"images": uint8 or float (B, H, W, 3), RGB, 0..255, padded to a canvas;
+    "sizes": int (B, 2), height and width of the valid part}``; ``y`` is ``{"boxes": float32
+    (B, G, 4), xyxy in canvas pixels; "labels": int32 (B, G)}``, both padded with -1.
+
+    Args:
+        preprocessing: images and sizes -> what the extractor was trained on.
+        extractor: that -> feature maps, fine to coarse.
+        rpn: feature maps -> proposals.
+        roi_head: feature maps and RoIs -> classes and boxes.
+        neck: feature maps -> feature maps (a pyramid), or None.
+        rpn_targets: which anchors are trained on.
+        roi_targets: which RoIs are trained on.
+        seed: of the two samplings.
+    """
+
+    def __init__(
+        self,
+        preprocessing: Normalize,
+        extractor: keras.Model,
+        rpn: RegionProposalNetwork,
+        roi_head: RoIHead,
+        neck: keras.layers.Layer | None = None,
+        rpn_targets: RPNTargetRule = RPNTargetRule(),
+        roi_targets: RoITargetRule = RoITargetRule(),
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.preprocessing = preprocessing
+        self.extractor = extractor
+        self.neck = neck
+        self.rpn = rpn
+        self.roi_head = roi_head
+        self.rpn_rule = rpn_targets
+        self.roi_rule = roi_targets
+        self.seed = seed
+        self.sampling_seed = keras.random.SeedGenerator(seed)
+        self.loss_means = [keras.metrics.Mean(name=name) for name in LOSSES]
+        self.build()
+
+    def build(self, input_shape=None):
+        """Build every part, the RoI head included, which Keras would not reach by ``call``."""
+        shapes = [tensor.shape for tensor in self.extractor.outputs]
+        for part in (self.neck, self.rpn, self.roi_head):
+            if part is None:
+                continue
+            if not part.built:  # a part that was read from a file comes built
+                part.build(shapes)
+            if part is self.neck:
+                shapes = part.compute_output_shape(shapes)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """Run the network up to its proposals.
+
+        Returns:
+            a dict: ``features`` [(B, H, W, channels)], ``rpn_logits`` (B, A), ``rpn_deltas``
+            (B, A, 4), ``proposals`` (B, P, 4) in canvas pixels, and ``valid`` (B, P), which
+            proposals are not padding. ``training`` decides how many proposals there are and
+            whether dropout acts; the keys are the same.
+        """
+        images, sizes = inputs["images"], inputs["sizes"]
+        features = self.features(images, sizes, training)
+        logits, deltas = self.rpn(features)
+        shapes = feature_shapes(features)
+        proposals, valid = self.rpn.propose(logits, deltas, shapes, sizes, training)
+        return {
+            "features": features,
+            "rpn_logits": logits,
+            "rpn_deltas": deltas,
+            "proposals": proposals,
+            "valid": valid,
+        }
+
+    def features(self, images, sizes, training=False):
+        """Images and their valid sizes -> feature maps, fine to coarse."""
+        features = self.extractor(self.preprocessing(images, sizes), training=training)
+        features = list(features) if isinstance(features, (list, tuple)) else [features]
+        return features if self.neck is None else self.neck(features)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Sample anchors and RoIs, run the RoI head, and sum the four losses, each tracked."""
+        boxes = ops.cast(y["boxes"], "float32")
+        labels = ops.cast(y["labels"], "int32")
+        losses = (
+            *self._rpn_losses(x["sizes"], boxes, labels, y_pred),
+            *self._roi_losses(boxes, labels, y_pred, training),
+        )
+        for mean, loss in zip(self.loss_means, losses, strict=True):
+            mean.update_state(loss, sample_weight=ops.cast(ops.shape(labels)[0], "float32"))
+        return sum(losses)
+
+    def _rpn_losses(self, sizes, boxes, labels, y_pred):
+        logits, deltas = y_pred["rpn_logits"], y_pred["rpn_deltas"]
+        anchors = ops.convert_to_tensor(self.rpn.anchors.boxes(feature_shapes(y_pred["features"])))
+        keys = keras.random.uniform(ops.shape(logits), seed=self.sampling_seed)
+        index, foreground, valid, targets = rpn_targets(
+            anchors, boxes, labels, sizes, keys, self.rpn_rule
+        )
+        logits = ops.take_along_axis(logits, index, axis=1)  # [B, S]
+        deltas = ops.take_along_axis(deltas, index[..., None], axis=1)  # [B, S, 4]
+        count = _count(valid)
+        entropy = sigmoid_cross_entropy(logits, ops.cast(foreground, "float32"))
+        distance = ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
+        return _total(entropy, valid) / count, _total(distance, foreground) / count
+
+    def _roi_losses(self, boxes, labels, y_pred, training):
+        candidates, valid = roi_candidates(y_pred["proposals"], y_pred["valid"], boxes, labels)
+        keys = keras.random.uniform(ops.shape(valid), seed=self.sampling_seed)
+        rois, classes, sampled, targets = roi_targets(
+            candidates, valid, boxes, labels, keys, self.roi_rule
+        )
+        logits, deltas = self.roi_head(y_pred["features"], rois, training=training)
+        foreground = classes >= 0
+        count = _count(sampled)
+        background = self.roi_head.num_classes
+        entropy = softmax_cross_entropy(logits, ops.where(foreground, classes, background))
+        own = ops.maximum(classes, 0)[..., None, None]  # the deltas of the RoI's own class
+        deltas = ops.squeeze(ops.take_along_axis(deltas, own, axis=2), axis=2)  # [B, R, 4]
+        distance = ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
+        return _total(entropy, sampled) / count, _total(distance, foreground) / count
+
+    def get_config(self):
+        """The parts, each serialised, and the rules as plain values."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "preprocessing": serialize(self.preprocessing),
+            "extractor": serialize(self.extractor),
+            "rpn": serialize(self.rpn),
+            "roi_head": serialize(self.roi_head),
+            "neck": None if self.neck is None else serialize(self.neck),
+            "rpn_targets": asdict(self.rpn_rule),
+            "roi_targets": asdict(self.roi_rule),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Inverse of ``get_config``."""
+        config = dict(config)
+        for part in ("preprocessing", "extractor", "rpn", "roi_head", "neck"):
+            if isinstance(config[part], dict):
+                config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects)
+        config["rpn_targets"] = RPNTargetRule(**config["rpn_targets"])
+        config["roi_targets"] = RoITargetRule(**config["roi_targets"])
+        return cls(**config)
+
+
+def feature_shapes(features) -> list[tuple[int, int]]:
+    """Static (height, width) of each feature map."""
+    return [(feature.shape[1], feature.shape[2]) for feature in features]
+
+
+def _count(mask):
+    """How many rows are set, at least 1: the normaliser of a loss."""
+    return ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)
+
+
+def _total(values, mask):
+    """Sum of the values whose row is set."""
+    return ops.sum(ops.where(mask, values, 0.0))

@@ -1,0 +1,114 @@
+"""Callbacks that end a training and that write its history."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+
+import keras
+
+from frcnn.data.batching import DetectionBatches
+from frcnn.errors import UserError
+from frcnn.models.faster_rcnn import LOSSES
+from frcnn.training.run import Run
+from frcnn.training.validation import FIGURES
+
+
+class TrainingError(UserError):
+    """A training that cannot go on; the message says where, why and what to try."""
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Ctrl-C ends the training after the step it comes in; a second one ends it at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.interrupted = False
+
+    def on_train_begin(self, logs=None):
+        """Take over the signal, where this thread may."""
+        try:
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
+            self._previous = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stop if asked to."""
+        if self.interrupted:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        """Give the signal back."""
+        self.restore()
+
+    def restore(self):
+        """Give the signal back; for a training that ended by an error."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def _interrupt(self, number, frame):
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Ends the training at the first loss that is NaN or infinite."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember the epoch, for the message."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the losses."""
+        bad = [name for name in LOSSES if not math.isfinite(float(logs[name]))]
+        if bad:
+            raise TrainingError(
+                f"The loss is not finite in epoch {self._epoch + 1}, step {batch + 1}: "
+                f"{', '.join(bad)}. A lower --lr or a longer --warmup usually mends this; the "
+                "models of the epochs before are kept."
+            )
+
+
+class History(keras.callbacks.Callback):
+    """Keeps ``history.csv``: a row an epoch.
+
+    Args:
+        run: where it goes.
+        batches: the training data, asked how long the steps waited for it.
+        validated: whether there are validation figures.
+    """
+
+    def __init__(self, run: Run, batches: DetectionBatches, validated: bool):
+        super().__init__()
+        self._run, self._batches = run, batches
+        self._figures = [f"val_{name}" for name in FIGURES] if validated else []
+        self.rows: list[dict[str, float]] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self._began = time.perf_counter()
+        self._trained = self._began
+        self._waited = self._batches.waited
+        self._images = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count the images: the clock stops at the last step, before validation."""
+        self._images += self._batches.batch_size
+        self._trained = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add a row."""
+        seconds = self._trained - self._began
+        row = {"epoch": epoch + 1, "loss": logs["loss"]}
+        row |= {name: logs[name] for name in LOSSES}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row["images_per_second"] = self._images / seconds
+        row["waited_for_data"] = (self._batches.waited - self._waited) / seconds
+        row["seconds"] = time.perf_counter() - self._began
+        row |= {name: logs.get(name, float("nan")) for name in self._figures}
+        row = {name: round(float(v), 6) if name != "epoch" else v for name, v in row.items()}
+        self.rows.append(row)
+        self._run.write_history(self.rows)

@@ -1,0 +1,77 @@
+"""The live display of a training."""
+
+from __future__ import annotations
+
+import time
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from frcnn.models.faster_rcnn import LOSSES
+from frcnn.training.callbacks import History
+
+
+class Display(keras.callbacks.Callback):
+    """A live line with the losses, images a second and the time left; a lasting line an epoch.
+
+    Args:
+        console: where it is shown.
+        history: has the finished epoch's row.
+        batch_size: images a step.
+    """
+
+    def __init__(self, console: Console, history: History, batch_size: int):
+        super().__init__()
+        self._console, self._history, self._batch_size = console, history, batch_size
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            transient=True,
+        )
+
+    def on_train_begin(self, logs=None):
+        """Show the line."""
+        total = self.params["epochs"] * self.params["steps"]
+        self._task = self._progress.add_task("", total=total, losses="")
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Name the epoch."""
+        self._began = time.perf_counter()
+        self._progress.update(
+            self._task, description=f"epoch {epoch + 1}/{self.params['epochs']}"
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Move on."""
+        speed = (batch + 1) * self._batch_size / (time.perf_counter() - self._began)
+        losses = "  ".join(f"{name} {float(logs[name]):.3f}" for name in LOSSES)
+        self._progress.update(self._task, advance=1, losses=f"{losses}  {speed:.1f} images/s")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Leave a line."""
+        row = self._history.rows[-1]
+        figures = "  ".join(
+            f"{name[4:]} {value:.3f}" for name, value in row.items() if name.startswith("val_")
+        )
+        losses = "  ".join(f"{name} {row[name]:.3f}" for name in LOSSES)
+        self._console.print(
+            f"epoch {row['epoch']}/{self.params['epochs']}  loss {row['loss']:.3f} ({losses})  "
+            f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
+            + (f"  [bold]{figures}[/bold]" if figures else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def on_train_end(self, logs=None):
+        """Remove the live line."""
+        self.close()
+
+    def close(self):
+        """Remove the live line; for a training that ended by an error."""
+        self._progress.stop()

@@ -1,0 +1,107 @@
+"""The run folder: what a training leaves behind, and where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from frcnn.errors import UserError
+from frcnn.inference.load import BEST, LAST
+from frcnn.training.config import Config
+
+
+class Run:
+    """A folder with ``config.toml``, ``history.csv``, ``metrics.json``, models and pictures.
+
+    Args:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @property
+    def config_file(self) -> Path:
+        """What the run was asked to do."""
+        return self.folder / "config.toml"
+
+    @property
+    def best(self) -> Path:
+        """The detector of the epoch with the highest validation mAP."""
+        return self.folder / BEST
+
+    @property
+    def last(self) -> Path:
+        """The detector of the last epoch."""
+        return self.folder / LAST
+
+    @property
+    def history(self) -> Path:
+        """One row an epoch: losses, rate, speed, validation figures."""
+        return self.folder / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of the best epoch."""
+        return self.folder / "metrics.json"
+
+    @property
+    def samples(self) -> Path:
+        """Pictures of training batches and of validation detections."""
+        return self.folder / "samples"
+
+    @classmethod
+    def create(cls, config: Config) -> tuple[Run, Config]:
+        """Make the folder and write the configuration into it.
+
+        Without ``config.out`` the folder is new, below ``runs/``. A folder that is named must
+        not hold an earlier run's models, unless ``config.overwrite`` gives them up.
+
+        Raises:
+            UserError: the folder holds a run already or cannot be written.
+        """
+        folder = Path(config.out) if config.out else _unused(Path("runs") / config.run_name)
+        run, config = cls(folder), replace(config, out=str(folder))
+        if not config.overwrite and (run.last.exists() or run.best.exists()):
+            raise UserError(
+                f"The folder {folder} holds an earlier run. Name another with --out, or replace "
+                "that run with --overwrite."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in (run.best, run.last, run.history, run.metrics):
+                old.unlink(missing_ok=True)
+            run.config_file.write_text(config.to_toml(), "utf-8")
+        except OSError as error:
+            raise UserError(f"The run folder {folder} cannot be written: {error}.") from error
+        return run, config
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Write all epochs so far; the columns are those of the first row."""
+        with self.history.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def write_metrics(self, metrics: dict) -> None:
+        """Write the figures of the best epoch."""
+        self.metrics.write_text(json.dumps(_finite(metrics), indent=2) + "\n", "utf-8")
+
+
+def _unused(folder: Path) -> Path:
+    """This folder, or the first of folder-2, folder-3, ... that does not exist."""
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def _finite(value):
+    """JSON has no NaN: null stands for a figure that is not defined."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,170 @@
+"""A training, from a configuration to a run folder."""
+
+from __future__ import annotations
+
+import keras
+from rich.console import Console
+
+from frcnn.data.batching import DetectionBatches
+from frcnn.data.resizing import Size, plan_canvases
+from frcnn.data.transforms import (
+    HorizontalFlip,
+    Photometric,
+    RandomCrop,
+    Rotate90,
+    ScaleJitter,
+    Transform,
+    VerticalFlip,
+)
+from frcnn.inference.predict import Detector
+from frcnn.models.detector import DetectionModel
+from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.training.callbacks import History, StopOnInterrupt, StopOnNonFinite
+from frcnn.training.config import Config
+from frcnn.training.display import Display
+from frcnn.training.optimizer import build_optimizer
+from frcnn.training.run import Run
+from frcnn.training.splits import Splits, open_splits
+from frcnn.training.validation import Validate, picture_batch
+from frcnn.zoo.presets import build_network, preset
+from frcnn.zoo.weights import load_weights
+
+# A canvas holds whole cells of the coarsest map that the networks make by striding.
+STRIDE = 32
+
+
+def train(config: Config, console: Console | None = None) -> Run:
+    """Train a detector and leave a run folder.
+
+    Ctrl-C ends the training after the step it comes in, with everything saved.
+
+    Args:
+        config: what to do.
+        console: where to report; standard output if left out.
+
+    Returns:
+        The run: ``run.best`` and ``run.last`` are model files for ``frcnn.load``.
+
+    Raises:
+        ValueError: data, weights or settings that cannot be used; the message says which.
+        TrainingError: a loss that is not finite.
+        KeyboardInterrupt: after Ctrl-C, once everything is saved.
+    """
+    console = console or Console()
+    keras.utils.set_random_seed(config.seed)
+    splits = open_splits(config)
+    _report_data(splits, console)
+    chosen = preset(config.preset)
+    network = build_network(
+        config.preset, len(splits.train.classes), config.frozen, config.rois, config.seed
+    )
+    report = load_weights(network, config.preset, config.weights)
+    if report is not None:
+        console.print(f"Weights: {report.summary()}", highlight=False, soft_wrap=True)
+    run, config = Run.create(config)
+    batches = _batches(config, splits, config.size or chosen.size)
+    detector = _detector(network, splits, batches, chosen.rule)
+    peak = chosen.lr * config.batch if config.lr is None else config.lr
+    network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
+    console.print(
+        f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
+        f"{len(batches)} steps, batch {config.batch}, canvases "
+        f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
+        f"Run folder: {run.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    picture_batch(run, batches, splits.train.classes)
+    _fit(config, run, network, detector, splits, batches, console)
+    return run
+
+
+def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[Size, ...]:
+    """The canvases of the training images, and two more which any other picture fits."""
+    low, high = (-(-side // STRIDE) * STRIDE for side in (short, long))
+    return tuple(dict.fromkeys((*planned, (low, high), (high, low))))
+
+
+def long_side(short: int) -> int:
+    """The cap on the long side: 1000 for a short side of 600, as in the paper."""
+    return round(short * 1000 / 600)
+
+
+def _fit(config: Config, run: Run, network, detector, splits: Splits, batches, console) -> None:
+    stop = StopOnInterrupt()
+    history = History(run, batches, validated=splits.validation is not None)
+    display = Display(console, history, config.batch)
+    validate = Validate(
+        run, detector, splits.validation, config.samples_every, lambda: stop.interrupted
+    )
+    try:
+        network.fit(
+            batches,
+            epochs=config.epochs,
+            callbacks=[stop, StopOnNonFinite(), validate, history, display],
+            verbose=0,  # type: ignore[arg-type]
+        )
+    finally:
+        stop.restore()
+        display.close()
+    for fault in batches.faults:
+        console.print(f"Left out while training: {fault}", highlight=False, soft_wrap=True)
+    if stop.interrupted:
+        raise KeyboardInterrupt
+
+
+def _report_data(splits: Splits, console: Console) -> None:
+    console.print(splits.train.summary(), highlight=False, markup=False, soft_wrap=True)
+    if splits.validation is not None and splits.validation.faults:
+        console.print(splits.validation.summary(), highlight=False, markup=False, soft_wrap=True)
+    console.print(splits.note, highlight=False, soft_wrap=True)
+
+
+def _transforms(config: Config) -> tuple[Transform, ...]:
+    """The augmentation that the configuration asks for, geometry first."""
+    chosen: list[Transform] = []
+    if config.horizontal_flip:
+        chosen.append(HorizontalFlip())
+    if config.vertical_flip:
+        chosen.append(VerticalFlip())
+    if config.rotate:
+        chosen.append(Rotate90(p=0.75))  # with "not at all", each of the four is as likely
+    if config.crop < 1:
+        chosen.append(RandomCrop(low=config.crop))
+    if config.scale_jitter:
+        chosen.append(ScaleJitter(1 / (1 + config.scale_jitter), 1 + config.scale_jitter))
+    if config.photometric:
+        strength = config.photometric
+        chosen.append(
+            Photometric(0.125 * strength, 0.3 * strength, 0.3 * strength, 10 * strength)
+        )
+    return tuple(chosen)
+
+
+def _batches(config: Config, splits: Splits, short: int) -> DetectionBatches:
+    long = long_side(short)
+    return DetectionBatches(
+        splits.train,
+        config.batch,
+        short,
+        long,
+        canvases=plan_canvases(splits.train.sizes(), short, long, STRIDE),
+        transforms=_transforms(config),
+        seed=config.seed,
+        steps=config.epoch_images and max(config.epoch_images // config.batch, 1),
+        workers=config.workers,
+        strict=config.strict,
+    )
+
+
+def _detector(network: FasterRCNN, splits: Splits, batches: DetectionBatches, rule) -> Detector:
+    return Detector(
+        DetectionModel(
+            network,
+            splits.train.classes,
+            batches.short,
+            batches.long,
+            canvases_in_use(batches.canvases, batches.short, batches.long),
+            rule,
+        )
+    )

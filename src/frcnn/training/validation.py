@@ -1,0 +1,98 @@
+"""Validation after each epoch, and the pictures a run leaves."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from frcnn.data.batching import DetectionBatches
+from frcnn.data.dataset import Dataset
+from frcnn.data.images import read_image
+from frcnn.draw import contact_sheet, draw_boxes, draw_detections, save_image
+from frcnn.evaluation.evaluate import evaluate_detections
+from frcnn.inference.predict import Detector
+from frcnn.training.run import Run
+
+FIGURES = ("VOC07", "VOC12", "AP", "AP50")  # validation's columns in the history
+PICTURES = 8  # on a contact sheet
+
+
+class Validate(keras.callbacks.Callback):
+    """After each epoch: detect on the validation images, score, save the best and the last.
+
+    Args:
+        run: where models and pictures go.
+        detector: wraps the network that trains.
+        dataset: the validation images, or None.
+        samples_every: epochs between pictures, 0 for never.
+        interrupted: whether the training is being interrupted; then nothing is measured.
+        batch: images run through the network together.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        detector: Detector,
+        dataset: Dataset | None,
+        samples_every: int,
+        interrupted: Callable[[], bool],
+        batch: int = 8,
+    ):
+        super().__init__()
+        self._run, self._detector, self._dataset = run, detector, dataset
+        self._samples_every, self._interrupted, self._batch = samples_every, interrupted, batch
+        self.best: float | None = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Score and save."""
+        if self._dataset is not None and not self._interrupted():
+            self._score(epoch, logs)
+        self._detector.save(self._run.last)
+
+    def _score(self, epoch: int, logs: dict):
+        began = time.perf_counter()
+        paths = [sample.image for sample in self._dataset]
+        found = self._detector.detect(paths, batch=self._batch)
+        seconds = (time.perf_counter() - began) / len(paths)
+        scores = evaluate_detections(found, self._dataset.samples, self._dataset.classes, seconds)
+        values = (scores.voc07["mAP"], scores.voc12["mAP"], scores.coco["AP"], scores.coco["AP50"])
+        logs.update({f"val_{name}": float(v) for name, v in zip(FIGURES, values, strict=True)})
+        # Without a validation object the mAP is NaN, no epoch beats another, the last is kept.
+        current = -1.0 if math.isnan(values[1]) else float(values[1])
+        if self.best is None or current >= self.best:
+            self.best = current
+            self._detector.save(self._run.best)
+            self._run.write_metrics({"epoch": epoch + 1, **scores.to_dict()})
+        if self._samples_every and (
+            (epoch + 1) % self._samples_every == 0 or epoch + 1 == self.params["epochs"]
+        ):
+            self._picture(epoch, found)
+
+    def _picture(self, epoch: int, found):
+        chosen = range(min(PICTURES, len(found)))
+        pictures = [
+            draw_detections(read_image(self._dataset[i].image), found[i].above(0.5))
+            for i in chosen
+        ]
+        name = f"validation-epoch{epoch + 1:03d}.jpg"
+        save_image(self._run.samples / name, contact_sheet(pictures, columns=4))
+
+
+def picture_batch(run: Run, batches: DetectionBatches, classes) -> None:
+    """Save the first training batch as the network sees it, with its boxes."""
+    x, y = batches[0]
+    pictures = []
+    for image, (height, width), boxes, labels in zip(
+        x["images"], x["sizes"], y["boxes"], y["labels"], strict=True
+    ):
+        real = labels >= 0
+        names = [classes[label] for label in labels[real]]
+        image = np.ascontiguousarray(image[:height, :width])
+        pictures.append(draw_boxes(image, boxes[real], names, labels[real]))
+    save_image(
+        run.samples / "training-batch.jpg", contact_sheet(pictures[:PICTURES], columns=4)
+    )
