@@ -149,7 +149,7 @@ def _draw_texts(
 def _ink(fill: tuple[int, int, int]) -> tuple[int, int, int]:
     # Black or white, by the relative luminance of the ground (Rec. 709 on sRGB, gamma 2.2).
     red, green, blue = ((value / 255) ** 2.2 for value in fill)
-    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else (255,) * 3
+    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else (255, 255, 255)
 
 
 def _free_place(

@@ -19,7 +19,7 @@ import numpy as np
 from frcnn.evaluation.matching import check_pairs, relabel
 from frcnn.structures import Detections, Sample
 
-_LIMITS = (1, 10, 100)  # detections a picture and class
+_LIMITS: tuple[int, ...] = (1, 10, 100)  # detections a picture and class
 _AREAS = ("all", "small", "medium", "large")  # split at 32^2 and 96^2 square pixels
 
 
@@ -95,20 +95,23 @@ def _accumulate(truth: dict, results: list[dict]) -> tuple[np.ndarray, np.ndarra
     # Imported here: it takes half a second, and only measuring needs it.
     from faster_coco_eval import COCO, COCOeval_faster
 
-    quiet = {"print_function": lambda *_: None}
-    reference = COCO(truth, **quiet)
-    evaluator = COCOeval_faster(reference, reference.loadRes(results), "bbox", **quiet)
+    reference = COCO(truth, print_function=_silent)
+    found = reference.loadRes(results)
+    evaluator = COCOeval_faster(reference, found, "bbox", print_function=_silent)
     evaluator.params.maxDets = list(_LIMITS)
     evaluator.evaluate()
     evaluator.accumulate()
     return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
 
 
+def _silent(*_: object) -> None:
+    """Take the place of the evaluator's own printing."""
+
+
 def _ground_truth(samples: Sequence[Sample], classes: Sequence[str]) -> dict:
     annotations = []
     for image_id, sample in enumerate(samples, 1):
-        difficult = np.asarray(sample.difficult, np.int64)
-        rows = zip(_xywh(sample.boxes), sample.labels, difficult, strict=True)
+        rows = zip(_xywh(sample.boxes), sample.labels, sample.difficult, strict=True)
         for (x, y, width, height), label, crowd in rows:
             annotations.append(
                 {

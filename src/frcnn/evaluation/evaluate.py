@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from frcnn.evaluation.coco import coco_scores
 from frcnn.evaluation.voc import PrecisionRecall, average_precision, mean_ap, precision_recall
 from frcnn.structures import Detections, Sample
@@ -182,9 +180,7 @@ def _counts(
 ) -> dict[str, dict[str, int]]:
     found = Counter(name for entry in detections for name in entry.names)
     difficult = Counter(
-        label
-        for sample in samples
-        for label in sample.labels[np.asarray(sample.difficult)].tolist()
+        label for sample in samples for label in sample.labels[sample.difficult].tolist()
     )
     return {
         name: {
