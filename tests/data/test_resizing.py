@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,4 +98,7 @@ def test_resize_averages_when_far_smaller_and_copies_nothing_when_equal():
     image = np.zeros((64, 64, 3), np.uint8)
     image[::4] = 200  # every fourth row: bilinear sampling would miss or double it
     assert np.abs(resize(image, (16, 16)).astype(int) - 50).max() <= 1
+    noise = np.random.default_rng(0).integers(0, 255, (333, 517, 3), np.uint8)
+    mean = cv2.resize(noise, (60, 40), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(resize(noise, (40, 60)) - mean).mean() < 15  # bilinear alone: 39
     assert resize(image, (64, 64)) is image
