@@ -90,6 +90,12 @@ def test_hold_out_parts_and_repeats(dataset):
     assert names(hold_out(dataset, 0.25, seed=4)[1]) != names(held)
 
 
+def test_the_rest_keeps_the_faults(dataset):
+    with_faults = open_dataset(dataset.root, classes=("b",))
+    rest, held = hold_out(with_faults, 0.25)
+    assert rest.faults == with_faults.faults != () and held.faults == ()
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -157,7 +157,7 @@ def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset,
         seed: the draw.
 
     Returns:
-        The rest and the held-out part, each in the data set's own order.
+        The rest, which keeps the faults, and the held-out part, each in the data set's order.
 
     Raises:
         ValueError: a fraction outside (0, 1).
@@ -172,7 +172,7 @@ def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset,
     drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
     held = {by_name[index] for index in drawn}
     rest = [index for index in range(len(dataset)) if index not in held]
-    return dataset.subset(rest), dataset.subset(sorted(held))
+    return replace(dataset.subset(rest), faults=dataset.faults), dataset.subset(sorted(held))
 
 
 def _is_csv(path: Path) -> bool:

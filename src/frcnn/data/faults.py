@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from frcnn.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """A data set, or a file of it, that cannot be used; the message is one sentence."""
 
 
