@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from frcnn.errors import UserError
 from frcnn.structures import Detections
 
 # Okabe and Ito's palette, told apart by colour-blind readers; their black comes last.
@@ -86,8 +87,8 @@ def draw_boxes(
     thickness = line_width(canvas)
     corners = _pixels(boxes, canvas.shape[0], canvas.shape[1])
     # The least confident first, so that the most confident end up on top.
-    for (x1, y1, x2, y2), label in reversed(list(zip(corners, labels, strict=True))):
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), palette[label], thickness, cv2.LINE_AA)
+    for corner, label in reversed(list(zip(corners, labels, strict=True))):
+        _frame(canvas, corner, palette[label], thickness)
     _draw_texts(canvas, corners, texts, [palette[label] for label in labels])
     return canvas
 
@@ -113,6 +114,17 @@ def _pixels(boxes: np.ndarray, height: int, width: int) -> list[list[int]]:
     last = np.maximum(np.ceil(boxes[:, 2:]) - 1, first)
     corners = np.concatenate([first, last], axis=1)  # (N, 4)
     return np.clip(corners, 0, [width - 1, height - 1] * 2).astype(int).tolist()
+
+
+def _frame(
+    canvas: np.ndarray, corners: list[int], colour: tuple[int, int, int], thickness: int
+) -> None:
+    # The line lies inside the box, so that its outer edge is the box exactly.
+    x1, y1, x2, y2 = corners
+    canvas[y1 : min(y1 + thickness, y2 + 1), x1 : x2 + 1] = colour
+    canvas[max(y2 + 1 - thickness, y1) : y2 + 1, x1 : x2 + 1] = colour
+    canvas[y1 : y2 + 1, x1 : min(x1 + thickness, x2 + 1)] = colour
+    canvas[y1 : y2 + 1, max(x2 + 1 - thickness, x1) : x2 + 1] = colour
 
 
 def _draw_texts(
@@ -226,17 +238,17 @@ def save_image(path: str | Path, image: np.ndarray) -> Path:
         the path written.
 
     Raises:
-        ValueError: a picture that is not uint8 (H, W, 3), or a suffix OpenCV has no writer for.
+        UserError: a suffix that names no format OpenCV writes.
+        ValueError: a picture that is not uint8 (H, W, 3).
         OSError: the folder or the file cannot be written.
     """
     path = Path(path)
     bgr = cv2.cvtColor(_checked(image), cv2.COLOR_RGB2BGR)
-    try:
-        _, data = cv2.imencode(path.suffix, bgr)
-    except cv2.error:
-        raise ValueError(
-            f"Cannot write {path}: no writer for the suffix {path.suffix!r}. Use .jpg or .png."
-        ) from None
+    if not path.suffix or not cv2.haveImageWriter(path.name):
+        raise UserError(
+            f"Cannot write {path}: no picture format {path.suffix!r}. Use .jpg or .png."
+        )
+    _, data = cv2.imencode(path.suffix, bgr)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.tobytes())
     return path
