@@ -63,13 +63,21 @@ def efficientnet_lite0(frozen_stages: int = 0, taps: Sequence[int] = (8, 16, 32)
     Raises:
         ValueError: a tap that is none of these strides, or ``frozen_stages`` outside 0..7.
     """
-    return _efficientnet_lite("efficientnet_lite0", 1.0, 1.0, frozen_stages, taps)
+    return efficientnet_lite("efficientnet_lite0", 1.0, 1.0, frozen_stages, taps)
 
 
-def _efficientnet_lite(
+def efficientnet_lite(
     name: str, width: float, depth: float, frozen_stages: int, taps: Sequence[int]
 ) -> keras.Model:
-    """The family's member of these multipliers of channels and blocks."""
+    """The family's member with these multipliers; see ``efficientnet_lite0`` for the rest.
+
+    Args:
+        name: of the model.
+        width: multiplies channels: 1.0, 1.0, 1.1, 1.2, 1.4 for lite0 to lite4.
+        depth: multiplies blocks a stage: 1.0, 1.1, 1.2, 1.4, 1.8.
+        frozen_stages: as for ``efficientnet_lite0``.
+        taps: as for ``efficientnet_lite0``; block numbers and channels are the member's.
+    """
     if not 0 <= frozen_stages <= len(_STAGES):
         raise ValueError(
             f"Invalid value for argument `frozen_stages`. Expected 0..{len(_STAGES)}. "

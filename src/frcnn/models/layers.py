@@ -156,7 +156,8 @@ class ConvNorm(keras.layers.Layer):
 
     def build(self, input_shape):
         """Build the convolution and the normalisation of what it gives."""
-        self.convolution.build(input_shape)
+        if not self.convolution.built:  # one read back from a file builds itself
+            self.convolution.build(input_shape)
         self.norm.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs):

@@ -36,11 +36,12 @@ def convolve_view(layer, inputs, kernel, bias, activation):
     outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
     # In place, as a convolution's gradient does not need its output: one map less to keep. A
     # compiler arranges that for itself, and must not see our gradient of an in-place operation.
-    if not torch.compiler.is_compiling():
-        if activation is keras.activations.relu:
-            outputs, activation = F.relu_(outputs), None
-        elif activation is keras.activations.relu6:
-            outputs, activation = _relu6_in_place()(outputs), None
+    compiling = torch.compiler.is_compiling()
+    if activation is keras.activations.relu:
+        outputs, activation = F.relu(outputs, inplace=not compiling), None
+    elif activation is keras.activations.relu6:
+        relu6 = F.relu6 if compiling else _relu6_in_place()
+        outputs, activation = relu6(outputs), None
     outputs = outputs.permute(0, 2, 3, 1)
     return outputs if activation is None else activation(outputs)
 

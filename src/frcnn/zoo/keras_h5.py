@@ -64,7 +64,7 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
             f"Cannot read {path} as HDF5, it may be truncated or another format: {error}. "
             "Download it again."
         ) from error
-    if not layers or "vars" in layers:
+    if not layers or any(name.isdigit() for weights in layers.values() for name in weights):
         raise ValueError(
             f"{path} is HDF5 but not in Keras's legacy layout of one group a layer "
             f"(top level: {', '.join(layers) or 'no arrays'}). A .weights.h5 file of Keras 3 is "
@@ -75,16 +75,30 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
 
 def _read_groups(file: h5py.File) -> dict[str, dict[str, np.ndarray]]:
     layers: dict[str, dict[str, np.ndarray]] = {}
+    root = file.get("model_weights", file)
+    for group, content in root.items():
+        arrays = _arrays(content)
+        owners = {path.rpartition("/")[0] for path in arrays}
+        for path, array in arrays.items():
+            owner, _, name = path.rpartition("/")
+            # A layer's arrays lie together, perhaps below its name once more, with a number if it
+            # had a namesake. A group with arrays in several places is a model inside the model.
+            layer = group if len(owners) == 1 else owner.rpartition("/")[2]
+            layers.setdefault(layer, {})[_weight_name(layer, name)] = array
+    return layers
+
+
+def _arrays(group) -> dict[str, np.ndarray]:
+    """All arrays below a group: path within it -> array."""
+    arrays: dict[str, np.ndarray] = {}
 
     def visit(path: str, item):
-        if isinstance(item, h5py.Dataset) and "/" in path:
-            layer, name = path.split("/")[-2:]
-            layers.setdefault(layer, {})[_weight_name(layer, name)] = np.asarray(item)
+        if isinstance(item, h5py.Dataset):
+            arrays[path] = np.asarray(item)
 
-    root = file.get("model_weights", file)
-    if isinstance(root, h5py.Group):
-        root.visititems(visit)
-    return layers
+    if isinstance(group, h5py.Group):
+        group.visititems(visit)
+    return arrays
 
 
 def _weight_name(layer: str, dataset: str) -> str:

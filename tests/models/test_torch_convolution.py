@@ -1,0 +1,101 @@
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from frcnn.models.torch_convolution import convolve_view
+
+
+def settings(strides=1, padding="same", dilation=1):
+    return SimpleNamespace(
+        strides=(strides, strides), padding=padding, dilation_rate=(dilation, dilation)
+    )
+
+
+def dense(inputs, kernel, strides):
+    """TensorFlow's "same" convolution by its definition, on NumPy arrays; OIHW, one group."""
+    (height, width), (k, _) = inputs.shape[1:3], kernel.shape[2:]
+    out = [-(-size // strides) for size in (height, width)]
+    total = [
+        max((cells - 1) * strides + k - size, 0)
+        for cells, size in zip(out, (height, width), strict=True)
+    ]
+    pads = [(0, 0), *((zeros // 2, zeros - zeros // 2) for zeros in total), (0, 0)]
+    padded = np.pad(inputs, pads)
+    result = np.zeros((len(inputs), *out, len(kernel)))
+    for y, x in np.ndindex(*out):
+        patch = padded[:, y * strides : y * strides + k, x * strides : x * strides + k]
+        result[:, y, x] = np.einsum("bhwi,oihw->bo", patch, kernel)
+    return result
+
+
+@pytest.mark.parametrize("size", [(6, 9), (7, 8), (1, 2)])
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+def test_same_padding_is_tensorflows_for_dense_and_grouped_kernels(size, k, strides):
+    rng = np.random.default_rng(0)
+    inputs, kernel = rng.normal(size=(2, *size, 3)), rng.normal(size=(4, 3, k, k))
+    layer = settings(strides)
+    got = convolve_view(layer, torch.tensor(inputs), torch.tensor(kernel), None, None)
+    np.testing.assert_allclose(got.numpy(), dense(inputs, kernel, strides), atol=1e-12)
+
+    depthwise = torch.tensor(kernel[:3, :1])
+    got = convolve_view(layer, torch.tensor(inputs), depthwise, None, None)
+    for channel in range(3):
+        one = slice(channel, channel + 1)
+        alone = dense(inputs[..., one], kernel[one, :1], strides)
+        np.testing.assert_allclose(got[..., channel].numpy(), alone[..., 0], atol=1e-12)
+
+
+def test_map_is_not_copied_and_result_is_channels_last(monkeypatch):
+    seen = []
+    convolve = F.conv2d
+
+    def record(view, *args):
+        seen.append(view.data_ptr())
+        return convolve(view, *args)
+
+    monkeypatch.setattr(F, "conv2d", record)
+    inputs, bias = torch.randn(2, 8, 6, 16), torch.randn(16)
+    relu = keras.activations.relu
+    for kernel, strides in ((torch.randn(16, 16, 3, 3), 1), (torch.randn(16, 1, 3, 3), 2)):
+        outputs = convolve_view(settings(strides), inputs, kernel, bias, relu)
+        assert outputs.is_contiguous()
+    assert seen == [inputs.data_ptr()] * 2
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6"])
+def test_activation_in_place_has_the_gradient_of_the_plain_one(name):
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 5, 6, 3, dtype=torch.double, requires_grad=True)
+    kernel = (4 * torch.randn(4, 3, 3, 3, dtype=torch.double)).requires_grad_()
+    target = torch.randn(2, 5, 6, 4, dtype=torch.double)
+
+    def gradients(outputs):
+        return torch.autograd.grad((outputs * target).sum(), [inputs, kernel])
+
+    activation = getattr(keras.activations, name)
+    got = convolve_view(settings(), inputs, kernel, None, activation)
+    plain = F.conv2d(inputs.permute(0, 3, 1, 2), kernel, padding=1).permute(0, 2, 3, 1)
+    expected = getattr(F, name)(plain)
+    assert 0 < (expected == 0).float().mean() < 1
+    torch.testing.assert_close(got, expected)
+    for ours, theirs in zip(gradients(got), gradients(expected), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_compiled_gradient_is_the_eager_one():
+    torch.manual_seed(0)
+    inputs, kernel = torch.randn(1, 5, 6, 3), torch.randn(4, 3, 3, 3, requires_grad=True)
+    layer = settings()
+
+    def loss(inputs, kernel):
+        return convolve_view(layer, inputs, kernel, None, keras.activations.relu6).sum()
+
+    (eager,) = torch.autograd.grad(loss(inputs, kernel), kernel)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    (graph,) = torch.autograd.grad(compiled(inputs, kernel), kernel)
+    torch.testing.assert_close(graph, eager)
