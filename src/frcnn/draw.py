@@ -95,7 +95,7 @@ def draw_boxes(
 
 def line_width(image: np.ndarray) -> int:
     """Width in pixels of a line that is well seen on a picture of this size."""
-    return max(1, round(min(image.shape[:2]) / 320))
+    return -(-min(image.shape[:2]) // 200)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

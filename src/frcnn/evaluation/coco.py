@@ -95,7 +95,7 @@ def _accumulate(truth: dict, results: list[dict]) -> tuple[np.ndarray, np.ndarra
     # Imported here: it takes half a second, and only measuring needs it.
     from faster_coco_eval import COCO, COCOeval_faster
 
-    reference = COCO(truth, print_function=_silent)
+    reference = COCO(truth)
     found = reference.loadRes(results)
     evaluator = COCOeval_faster(reference, found, "bbox", print_function=_silent)
     evaluator.params.maxDets = list(_LIMITS)
