@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from frcnn.draw import colours, contact_sheet, draw_boxes, draw_detections, save_image, side_by_side
-from frcnn.errors import UserError
 from frcnn.structures import Detections
 
 GREY = 90
@@ -184,7 +183,7 @@ def test_saving_makes_the_folder_and_keeps_red_red(tmp_path):
 
 @pytest.mark.parametrize("name", ["picture.docx", "picture"])
 def test_a_format_that_cannot_be_written_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="Use .jpg or .png"):
+    with pytest.raises(ValueError, match="Use .jpg or .png"):
         save_image(tmp_path / name, picture())
     assert not (tmp_path / name).exists()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from frcnn.errors import UserError
 from frcnn.structures import Detections
 
 # Okabe and Ito's palette, told apart by colour-blind readers; their black comes last.
@@ -238,14 +237,13 @@ def save_image(path: str | Path, image: np.ndarray) -> Path:
         the path written.
 
     Raises:
-        UserError: a suffix that names no format OpenCV writes.
-        ValueError: a picture that is not uint8 (H, W, 3).
+        ValueError: a picture that is not uint8 (H, W, 3), or a suffix OpenCV has no writer for.
         OSError: the folder or the file cannot be written.
     """
     path = Path(path)
     bgr = cv2.cvtColor(_checked(image), cv2.COLOR_RGB2BGR)
     if not path.suffix or not cv2.haveImageWriter(path.name):
-        raise UserError(
+        raise ValueError(
             f"Cannot write {path}: no picture format {path.suffix!r}. Use .jpg or .png."
         )
     _, data = cv2.imencode(path.suffix, bgr)
