@@ -97,6 +97,7 @@ def test_unknown_taps_are_an_error(taps):
         efficientnet_lite0(taps=taps)
 
 
+@pytest.mark.backend
 def test_batch_norms_and_first_stages_are_frozen():
     assert {v.name for v in efficientnet_lite0().trainable_variables} == {"kernel"}
     assert len(efficientnet_lite0().trainable_variables) == 48

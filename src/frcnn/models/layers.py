@@ -152,7 +152,8 @@ class ConvNorm(keras.layers.Layer):
         self.convolution = convolution
         self.norm = FrozenBatchNorm(epsilon, name=f"{self.name}_bn", dtype=self.dtype_policy)
         self.activation = keras.activations.get(activation)
-        self.trainable = self.trainable  # `trainable=False` reaches the parts only once they exist
+        if not self.trainable:  # said before the parts were here to hear it
+            self.convolution.trainable = False
 
     def build(self, input_shape):
         """Build the convolution and the normalisation of what it gives."""
