@@ -47,8 +47,13 @@ def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
         usable = usable & valid
     if groups is not None:
         groups = ops.convert_to_tensor(groups)
-    suppress = _torchvision_nms if _torchvision_serves() else _tiled_nms
-    return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
+    return _opaque(_suppress)(boxes, scores, usable, groups, iou_threshold, max_outputs)
+
+
+def _suppress(*arguments):
+    if keras.config.backend() == "torch" and _torchvision_installed():
+        return _torchvision_nms(*arguments)
+    return _tiled_nms(*arguments)
 
 
 def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
@@ -136,13 +141,13 @@ def _suppress_within(overlaps, alive):
     return ops.while_loop(unsettled, settle, (alive, changed))[0]
 
 
-def _torchvision_serves() -> bool:
-    """Eager PyTorch only, where torchvision is installed: results have no static shape there."""
-    if keras.config.backend() != "torch" or not _torchvision_installed():
-        return False
+def _opaque(function):
+    """Keep ``torch.compile`` out: how much there is to do depends on the data at every step."""
+    if keras.config.backend() != "torch":
+        return function
     import torch
 
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+    return torch.compiler.disable(function)
 
 
 @functools.cache

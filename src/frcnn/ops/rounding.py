@@ -23,4 +23,4 @@ def round_half_away(values):
 def float32_below(value: float) -> float:
     """The largest float32 not above ``value``: ``x > it`` is exactly ``x > value`` in float32."""
     nearest = np.float32(value)
-    return float(nearest if nearest <= value else np.nextafter(nearest, np.float32(-np.inf)))
+    return float(nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(-np.inf)))
