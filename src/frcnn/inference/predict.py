@@ -14,8 +14,7 @@ import numpy as np
 
 from frcnn.data.images import read_image
 from frcnn.data.resizing import fit_canvas, prepare, scale_for, scaled_size
-from frcnn.errors import UserError
-from frcnn.models.detector import DetectionModel
+from frcnn.models.detector import DetectionModel, read_model
 from frcnn.structures import Detections
 
 Image = str | Path | np.ndarray
@@ -103,19 +102,7 @@ class Detector:
         Raises:
             UserError: the file is missing, damaged or holds something else.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"There is no model file {path}.")
-        try:
-            model = keras.saving.load_model(path, compile=False)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise UserError(f"{path} is not a readable model file: {first}") from error
-        if not isinstance(model, DetectionModel):
-            raise UserError(
-                f"{path} holds a Keras {type(model).__name__}, not a detector saved by frcnn."
-            )
-        return cls(model)
+        return cls(read_model(path))
 
     def _batches(self, images: list[Image], batch: int) -> Iterator[list[_Prepared]]:
         """Prepared pictures in groups of up to ``batch`` that share a canvas.

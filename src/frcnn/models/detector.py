@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import keras
 from keras import ops
 
+from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.nms import nms
@@ -141,3 +143,24 @@ class DetectionModel(keras.Model):
             )
         config["rule"] = DetectionRule(**config["rule"])
         return cls(**config)
+
+
+def read_model(path: str | Path) -> DetectionModel:
+    """Read a model that was saved as a ``.keras`` file, on any backend.
+
+    Raises:
+        UserError: the file is missing, damaged or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no model file {path}.")
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        raise UserError(f"{path} is not a readable model file: {reason}") from error
+    if not isinstance(model, DetectionModel):
+        raise UserError(
+            f"{path} holds a Keras {type(model).__name__}, not a detector saved by frcnn."
+        )
+    return model

@@ -18,6 +18,7 @@ from frcnn.models.targets import (
     rpn_targets,
 )
 from frcnn.ops.losses import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
+from frcnn.ops.random import uniform
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
 BETA = 1 / 9  # where the box losses turn from quadratic to linear
@@ -84,21 +85,23 @@ class FasterRCNN(keras.Model):
 
         Returns:
             a dict: ``features`` [(B, H, W, channels)], ``rpn_logits`` (B, A), ``rpn_deltas``
-            (B, A, 4), ``proposals`` (B, P, 4) in canvas pixels, and ``valid`` (B, P), which
-            proposals are not padding. ``training`` decides how many proposals there are and
-            whether dropout acts; the keys are the same.
+            (B, A, 4), ``proposals`` (B, P, 4) in canvas pixels, ``valid`` (B, P), which of them
+            are not padding, and ``origins`` (B, P), the anchors they were made from.
+            ``training`` decides how many proposals there are and whether dropout acts; the keys
+            are the same.
         """
         images, sizes = inputs["images"], inputs["sizes"]
         features = self.features(images, sizes, training)
         logits, deltas = self.rpn(features)
         shapes = feature_shapes(features)
-        proposals, valid = self.rpn.propose(logits, deltas, shapes, sizes, training)
+        proposals, valid, origins = self.rpn.propose(logits, deltas, shapes, sizes, training)
         return {
             "features": features,
             "rpn_logits": logits,
             "rpn_deltas": deltas,
             "proposals": proposals,
             "valid": valid,
+            "origins": origins,
         }
 
     def features(self, images, sizes, training=False):
@@ -122,7 +125,7 @@ class FasterRCNN(keras.Model):
     def _rpn_losses(self, sizes, boxes, labels, y_pred):
         logits, deltas = y_pred["rpn_logits"], y_pred["rpn_deltas"]
         anchors = ops.convert_to_tensor(self.rpn.anchors.boxes(feature_shapes(y_pred["features"])))
-        keys = keras.random.uniform(ops.shape(logits), seed=self.sampling_seed)
+        keys = uniform(self.sampling_seed.next(), ops.shape(logits))
         index, foreground, valid, targets = rpn_targets(
             anchors, boxes, labels, sizes, keys, self.rpn_rule
         )
@@ -135,7 +138,7 @@ class FasterRCNN(keras.Model):
 
     def _roi_losses(self, boxes, labels, y_pred, training):
         candidates, valid = roi_candidates(y_pred["proposals"], y_pred["valid"], boxes, labels)
-        keys = keras.random.uniform(ops.shape(valid), seed=self.sampling_seed)
+        keys = self._candidate_keys(y_pred, labels)
         rois, classes, sampled, targets = roi_targets(
             candidates, valid, boxes, labels, keys, self.roi_rule
         )
@@ -148,6 +151,19 @@ class FasterRCNN(keras.Model):
         deltas = ops.squeeze(ops.take_along_axis(deltas, own, axis=2), axis=2)  # [B, R, 4]
         distance = ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
         return _total(entropy, sampled) / count, _total(distance, foreground) / count
+
+    def _candidate_keys(self, y_pred, labels):
+        """Random keys (B, P + G) that go with a proposal's anchor, not with its rank.
+
+        Backends round differently, so that proposals of nearly the same score may change places;
+        the same ones are sampled all the same.
+        """
+        slots = labels.shape[1]
+        anchors = y_pred["rpn_logits"].shape[1]
+        rows = ops.shape(labels)[0]
+        keys = uniform(self.sampling_seed.next(), (rows, anchors + slots))
+        proposed = ops.take_along_axis(keys, y_pred["origins"], axis=1)
+        return ops.concatenate([proposed, keys[:, anchors:]], axis=1)
 
     def get_config(self):
         """The parts, each serialised, and the rules as plain values."""

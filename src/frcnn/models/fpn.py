@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from frcnn.models.initializers import Uniform
 from frcnn.models.layers import Conv2D
 
 
@@ -46,14 +47,12 @@ class FeaturePyramid(keras.layers.Layer):
             smoothing.build((*shape[:-1], self.channels))
 
     def _convolutions(self, name: str, kernel: int, count: int) -> list[Conv2D]:
-        # Variance 1 / fan_in, uniform: He's rule for a map that no ReLU follows.
-        initializer = "lecun_uniform"
         return [
             Conv2D(
                 self.channels,
                 kernel,
                 padding="same",
-                kernel_initializer=initializer,
+                kernel_initializer=Uniform(scale=1.0),  # no ReLU follows
                 name=f"{name}{level}",
                 dtype=self.dtype_policy,
             )

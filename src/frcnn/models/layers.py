@@ -15,6 +15,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from frcnn.models.initializers import Uniform
 from frcnn.models.torch_convolution import convolve_view
 
 _PACKAGE = "frcnn"
@@ -22,7 +23,13 @@ _PACKAGE = "frcnn"
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class Conv2D(keras.layers.Conv2D):
-    """``keras.layers.Conv2D`` that copies no map on the PyTorch backend; same arguments."""
+    """``keras.layers.Conv2D`` that copies no map on the PyTorch backend; same arguments.
+
+    Kernels start as He et al. (2015) advise, unless told otherwise.
+    """
+
+    def __init__(self, *args, kernel_initializer=None, **kwargs):
+        super().__init__(*args, kernel_initializer=kernel_initializer or Uniform(), **kwargs)
 
     def call(self, inputs):
         """Convolve (B, H, W, C)."""
@@ -43,6 +50,10 @@ class Conv2D(keras.layers.Conv2D):
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """``keras.layers.DepthwiseConv2D`` that copies no map on the PyTorch backend."""
+
+    def __init__(self, *args, depthwise_initializer=None, **kwargs):
+        initializer = depthwise_initializer or Uniform(depthwise=True)
+        super().__init__(*args, depthwise_initializer=initializer, **kwargs)
 
     def call(self, inputs):
         """Convolve each channel of (B, H, W, C) by itself."""

@@ -5,7 +5,37 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from frcnn.models.initializers import Normal, Uniform
+from frcnn.ops.random import uniform
 from frcnn.ops.roi import pyramid_roi_align
+
+
+@keras.saving.register_keras_serializable(package="frcnn")
+class Dropout(keras.layers.Layer):
+    """Dropout (Srivastava et al. 2014) that drops the same units on every backend.
+
+    Args:
+        rate: share of the units that are zeroed in training; the others grow to make up for it.
+        seed: of the draws.
+    """
+
+    def __init__(self, rate: float, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, inputs, training=False):
+        """(rows, units) -> the same shape."""
+        if not training or not self.rate:
+            return inputs
+        keys = uniform(self.seed_generator.next(), ops.shape(inputs))
+        return ops.where(keys >= self.rate, inputs / (1.0 - self.rate), 0.0)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="frcnn")
@@ -53,21 +83,22 @@ class RoIHead(keras.layers.Layer):
             return keras.layers.Dense(units, name=name, dtype=self.dtype_policy, **options)
 
         self.hidden = [
-            dense(units, name, activation="relu", kernel_initializer="he_uniform")
+            dense(units, name, activation="relu", kernel_initializer=Uniform())
             for name in self.layer_names
         ]
         self.drop = [
-            keras.layers.Dropout(dropout, dtype=self.dtype_policy) for _ in self.layer_names
+            Dropout(dropout, seed=index, dtype=self.dtype_policy)
+            for index in range(len(self.layer_names))
         ]
         self.classify = dense(
             num_classes + 1,
             "class_logits",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            kernel_initializer=Normal(0.01),
         )
         self.regress = dense(
             4 * num_classes,
             "box_deltas",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            kernel_initializer=Normal(0.001),
         )
 
     def build(self, feature_shapes):
@@ -76,8 +107,6 @@ class RoIHead(keras.layers.Layer):
         for layer in self.hidden:
             layer.build((None, inputs))
             inputs = self.units
-        for layer in self.drop:
-            layer.build((None, self.units))
         self.classify.build((None, self.units))
         self.regress.build((None, self.units))
         self.built = True

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from frcnn.models.initializers import Normal
 from frcnn.models.layers import Conv2D
 from frcnn.ops import anchors as anchor_ops
 from frcnn.ops import boxes as box_ops
@@ -103,27 +104,26 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.inference_rule = inference
         self.iou_threshold = iou_threshold
         self.min_size = min_size
-        normal = keras.initializers.RandomNormal(stddev=0.01)
         self.conv = Conv2D(
             channels,
             3,
             padding="same",
             activation="relu",
-            kernel_initializer=normal,
+            kernel_initializer=Normal(0.01),
             dtype=self.dtype_policy,
             name="conv",
         )
         self.objectness = Conv2D(
             anchors.per_cell,
             1,
-            kernel_initializer=normal.clone(),
+            kernel_initializer=Normal(0.01),
             dtype=self.dtype_policy,
             name="objectness",
         )
         self.deltas = Conv2D(
             4 * anchors.per_cell,
             1,
-            kernel_initializer=normal.clone(),
+            kernel_initializer=Normal(0.01),
             dtype=self.dtype_policy,
             name="deltas",
         )
@@ -163,11 +163,12 @@ class RegionProposalNetwork(keras.layers.Layer):
         Returns:
             proposals: float32 (B, P, 4), xyxy in canvas pixels, most confident first.
             valid: bool (B, P), False on the rows that only fill up.
+            origins: int32 (B, P), the anchor that each proposal was made from.
         """
         rule = self.training_rule if training else self.inference_rule
         logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
         anchors = self.anchors.boxes(shapes)  # [A, 4]
-        scores, boxes, levels, start = [], [], [], 0
+        scores, boxes, origins, levels, start = [], [], [], [], 0
         for level, (height, width) in enumerate(shapes):
             end = start + height * width * self.anchors.per_cell
             best, index = ops.top_k(logits[:, start:end], min(rule.before_nms, end - start))
@@ -175,6 +176,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             reference = ops.take(ops.convert_to_tensor(anchors[start:end]), index, axis=0)
             scores.append(best)
             boxes.append(box_ops.decode(reference, picked))
+            origins.append(ops.cast(index, "int32") + start)
             levels.append(ops.full_like(index, level))
             start = end
         scores = ops.concatenate(scores, axis=1)  # [B, N]
@@ -190,7 +192,8 @@ class RegionProposalNetwork(keras.layers.Layer):
         )
         proposals = ops.take_along_axis(boxes, index[..., None], axis=1)
         proposals = ops.where(valid[..., None], proposals, 0.0)
-        return ops.stop_gradient(proposals), valid
+        origins = ops.take_along_axis(ops.concatenate(origins, axis=1), index, axis=1)
+        return ops.stop_gradient(proposals), valid, origins
 
     def get_config(self):
         """The constructor's arguments as plain values."""

@@ -71,6 +71,7 @@ def rpn_targets(anchors, boxes, labels, sizes, keys, rule: RPNTargetRule):
         valid: bool (B, S), False where an image has fewer than S anchors to sample.
         deltas: float32 (B, S, 4), what the box branch should answer; of use on foreground.
     """
+    anchors, sizes = ops.convert_to_tensor(anchors), ops.convert_to_tensor(sizes)
     valid_box = labels >= 0
     iou = box_ops.pairwise_iou(anchors[None], boxes)  # [B, A, G]
     inside = _inside(anchors, sizes) if rule.ignore_border else None

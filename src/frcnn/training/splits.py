@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def _with_validation(config: Config, train: Dataset, name, splits) -> Splits:
         f"Validation: {len(held)} of the {len(train)} images, held out (seed {config.seed}); "
         "--val-split names others, or none."
     )
-    return Splits(rest, held, note)
+    return Splits(replace(rest, faults=train.faults), held, note)
 
 
 def _shared(first: Dataset, second: Dataset) -> int:

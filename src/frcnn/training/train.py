@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from rich.console import Console
 
-from frcnn.data.batching import DetectionBatches
+from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.resizing import Size, plan_canvases
 from frcnn.data.transforms import (
     HorizontalFlip,
@@ -60,7 +60,9 @@ def train(config: Config, console: Console | None = None) -> Run:
     )
     report = load_weights(network, config.preset, config.weights)
     if report is not None:
-        console.print(f"Weights: {report.summary()}", highlight=False, soft_wrap=True)
+        # Of the weights that ship with a preset the totals say enough.
+        text = str(report).splitlines()[0] if config.weights == "imagenet" else str(report)
+        console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run, config = Run.create(config)
     batches = _batches(config, splits, config.size or chosen.size)
     detector = _detector(network, splits, batches, chosen.rule)
@@ -101,7 +103,10 @@ def _fit(config: Config, run: Run, network, detector, splits: Splits, batches, c
         network.fit(
             batches,
             epochs=config.epochs,
-            callbacks=[stop, StopOnNonFinite(), validate, history, display],
+            shuffle=False,  # the batches come shuffled, in an order that repeats
+            callbacks=[
+                FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, display
+            ],
             verbose=0,  # type: ignore[arg-type]
         )
     finally:

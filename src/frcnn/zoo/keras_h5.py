@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -75,7 +76,7 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
 
 def _read_groups(file: h5py.File) -> dict[str, dict[str, np.ndarray]]:
     layers: dict[str, dict[str, np.ndarray]] = {}
-    root = file.get("model_weights", file)
+    root: Any = file.get("model_weights", file)
     for group, content in root.items():
         arrays = _arrays(content)
         owners = {path.rpartition("/")[0] for path in arrays}

@@ -1,0 +1,57 @@
+"""Initial weights that are the same on every backend for the same ``set_random_seed``.
+
+Keras's own initializers draw from the backend's generator; these draw from NumPy's global one,
+which ``keras.utils.set_random_seed`` also seeds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="frcnn")
+class Normal(keras.initializers.Initializer):
+    """Normal around zero.
+
+    Args:
+        stddev: its standard deviation.
+    """
+
+    def __init__(self, stddev: float):
+        self.stddev = stddev
+
+    def __call__(self, shape, dtype=None):
+        """Weights of this shape."""
+        return ops.convert_to_tensor(np.random.normal(0.0, self.stddev, shape), dtype)
+
+    def get_config(self):
+        """The constructor's argument."""
+        return {"stddev": self.stddev}
+
+
+@keras.saving.register_keras_serializable(package="frcnn")
+class Uniform(keras.initializers.Initializer):
+    """Uniform around zero with variance ``scale / inputs`` of a unit (He et al. 2015).
+
+    Args:
+        scale: 2 keeps the variance through a ReLU, 1 where none follows.
+        depthwise: the kernel's third axis counts channels of their own, not inputs to one sum.
+    """
+
+    def __init__(self, scale: float = 2.0, depthwise: bool = False):
+        self.scale = scale
+        self.depthwise = depthwise
+
+    def __call__(self, shape, dtype=None):
+        """Weights of this shape, outputs last."""
+        inputs = math.prod(shape[: 2 if self.depthwise else -1])
+        limit = math.sqrt(3.0 * self.scale / inputs)
+        return ops.convert_to_tensor(np.random.uniform(-limit, limit, shape), dtype)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {"scale": self.scale, "depthwise": self.depthwise}

@@ -1,0 +1,82 @@
+"""Who may import whom: the directions of the design, read from the code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "frcnn"
+
+# Each part may import those named, and itself.
+FOUNDATION = {"errors", "structures", "draw"}
+ALLOWED = {
+    "errors": set(),
+    "backend": {"errors"},
+    "structures": {"draw"},
+    "draw": {"structures"},
+    "ops": set(),
+    "models": {"errors", "ops"},
+    "zoo": {"errors", "ops", "models"},
+    "data": {"errors", "structures", "draw"},
+    "evaluation": {"errors", "structures"},
+    "inference": FOUNDATION | {"ops", "models", "data"},
+    "training": FOUNDATION | {"ops", "models", "zoo", "data", "inference", "evaluation"},
+    "apps": FOUNDATION
+    | {"ops", "models", "zoo", "data", "inference", "evaluation", "training"},
+}
+ALLOWED["cli"] = ALLOWED["apps"] | {"apps", "backend"}
+ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}
+ALLOWED["__init__"] = set(ALLOWED["apps"])
+
+BACKENDS = {"torch", "torchvision", "jax", "jaxlib", "tensorflow"}
+# One file for each primitive of which a backend owns a far faster kernel.
+PRIMITIVES = {"ops/nms.py", "ops/roi.py", "models/torch_convolution.py"}
+# NumPy parts; the one file of them that hands batches to Keras.
+NO_KERAS = {"data", "evaluation", "structures", "draw", "errors", "backend"}
+CROSSING = {"data/batching.py"}
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+    return found
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_downward_only(path):
+    part = part_of(path)
+    assert part in ALLOWED, f"a new part {part}: say here what it may import"
+    for name in imports_of(path):
+        if name.split(".")[0] == "frcnn":
+            other = (name.split(".") + ["__init__"])[1]
+            assert other == part or other in ALLOWED[part], f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_backend_outside_the_primitives(path):
+    used = {name.split(".")[0] for name in imports_of(path)} & BACKENDS
+    assert not used or str(path.relative_to(SOURCE)) in PRIMITIVES, used
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_host_code_imports_no_keras(path):
+    if part_of(path) in NO_KERAS and str(path.relative_to(SOURCE)) not in CROSSING:
+        assert "keras" not in {name.split(".")[0] for name in imports_of(path)}
+
+
+def test_the_rules_name_files_that_exist():
+    for name in PRIMITIVES | CROSSING:
+        assert (SOURCE / name).is_file(), name
