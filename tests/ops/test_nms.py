@@ -126,6 +126,19 @@ def test_more_boxes_than_a_tile_and_a_chain_within_one(run):
     assert_keeps((indices[0], kept[0]), range(0, 600, 2), 400)
 
 
+def test_groups_of_several_stretches(run_eager, random_boxes):
+    boxes = random_boxes((1, 3000), 9, size=150)
+    rng = np.random.default_rng(10)
+    scores = rng.random((1, 3000), np.float32)
+    groups = rng.integers(0, 5, (1, 3000)).astype(np.int32)
+    indices, kept = run_eager(
+        lambda *args: nms(*args[:2], 0.3, 500, args[2]), boxes, scores, groups
+    )
+    expected = brute_force(boxes[0], scores[0], 0.3, groups[0], np.ones(3000, bool))
+    assert len(expected) > 200
+    assert_keeps((indices[0], kept[0]), expected, 500)
+
+
 def test_twelve_thousand_boxes(run_compiled, random_boxes):
     boxes = random_boxes((1, 12000), 5, size=800)
     scores = np.random.default_rng(6).random((1, 12000), np.float32)

@@ -14,6 +14,8 @@ from frcnn.ops.rounding import float32_below
 
 # Boxes looked at together. A tile is compared with every box kept so far and with itself.
 TILE = 256
+# Boxes that torchvision's kernel is given at once, at least: below, its calls cost more than it.
+STRETCH = 1024
 
 
 def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
@@ -47,13 +49,8 @@ def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
         usable = usable & valid
     if groups is not None:
         groups = ops.convert_to_tensor(groups)
-    return _opaque(_suppress)(boxes, scores, usable, groups, iou_threshold, max_outputs)
-
-
-def _suppress(*arguments):
-    if keras.config.backend() == "torch" and _torchvision_installed():
-        return _torchvision_nms(*arguments)
-    return _tiled_nms(*arguments)
+    suppress = _torch_nms if keras.config.backend() == "torch" else _tiled_nms
+    return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
 
 
 def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
@@ -141,13 +138,20 @@ def _suppress_within(overlaps, alive):
     return ops.while_loop(unsettled, settle, (alive, changed))[0]
 
 
-def _opaque(function):
-    """Keep ``torch.compile`` out: how much there is to do depends on the data at every step."""
-    if keras.config.backend() != "torch":
-        return function
+def _torch_nms(*arguments):
+    """``nms`` as one step that ``torch.compile`` does not look into.
+
+    How much there is to do depends on the data at every turn, so it would compile many fragments.
+    """
     import torch
 
-    return torch.compiler.disable(function)
+    opaque = torch.compiler.disable(_torch_nms_uncompiled)
+    return opaque(*arguments)  # pyright: ignore[reportCallIssue]
+
+
+def _torch_nms_uncompiled(*arguments):
+    suppress = _torchvision_nms if _torchvision_installed() else _tiled_nms
+    return suppress(*arguments)
 
 
 @functools.cache
@@ -180,11 +184,13 @@ def _torchvision_greedy(boxes, groups, iou_threshold, max_outputs):
     import torch
 
     kept = torch.zeros(0, dtype=torch.int64, device=boxes.device)
-    for stretch in torch.arange(len(boxes), device=boxes.device).split(2 * max_outputs):
-        overlap = pairwise_iou(boxes[kept], boxes[stretch]) > float32_below(iou_threshold)
-        if groups is not None:
-            overlap &= groups[kept, None] == groups[stretch]
-        stretch = stretch[~overlap.any(dim=0)]
+    size = max(STRETCH, 2 * max_outputs)
+    for stretch in torch.arange(len(boxes), device=boxes.device).split(size):
+        if len(kept):
+            overlap = pairwise_iou(boxes[kept], boxes[stretch]) > float32_below(iou_threshold)
+            if groups is not None:
+                overlap &= groups[kept, None] == groups[stretch]
+            stretch = stretch[~overlap.any(dim=0)]
         members = None if groups is None else groups[stretch]
         stretch = stretch[_torchvision_kernel(boxes[stretch], members, iou_threshold)]
         kept = torch.cat([kept, stretch])

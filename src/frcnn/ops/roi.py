@@ -192,8 +192,7 @@ def _embedding_bag_serves(table) -> bool:
         return False
     import torch
 
-    compiled = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return not compiled and table.device.type in ("cpu", "cuda")
+    return not torch.compiler.is_compiling() and table.device.type in ("cpu", "cuda")
 
 
 @functools.cache
