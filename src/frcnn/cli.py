@@ -71,7 +71,7 @@ class Demo:
         out: the folder for all of it.
     """
 
-    out: str = "demo"
+    out: Annotated[str, arg(metavar="FOLDER")] = "demo"
 
 
 def train(config: Config) -> None:

@@ -41,8 +41,8 @@ def test_weight_decay_spares_biases_and_norms():
 
 
 def test_weight_decay_acts_as_a_gradient_under_momentum():
-    """After many steps at rest, decay has moved a weight as L2 in the gradient would."""
-    decay, momentum, rate, steps = 0.01, 0.9, 0.1, 400
+    """After many steps at rest, decay has moved a weight about as L2 in the gradient would."""
+    decay, momentum, rate, steps = 0.01, 0.9, 0.01, 2000
     variable = keras.Variable(np.ones(1, np.float32), name="kernel")
     config = Config("x", weight_decay=decay, momentum=momentum, warmup=0, schedule="step")
     optimizer = build_optimizer(config, rate, 10**6)
@@ -52,8 +52,8 @@ def test_weight_decay_acts_as_a_gradient_under_momentum():
         velocity = momentum * velocity - rate * decay * expected
         expected += velocity
     found = float(ops.convert_to_numpy(variable)[0])
-    assert found == pytest.approx(expected, rel=0.1)
-    assert found < 0.1
+    assert found == pytest.approx(expected, rel=0.02)
+    assert found < 0.2
 
 
 def test_gradients_are_clipped_to_the_norm():

@@ -37,6 +37,7 @@ class Detector:
 
     def __init__(self, model: DetectionModel):
         self.model = model
+        self._compiled: dict[tuple[int, ...], Callable | None] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -87,7 +88,8 @@ class Detector:
         partial = path.with_name(f".{os.getpid()}.{path.name}")
         # A network in training has an optimizer, whose state would double the file.
         network = self.model.network
-        optimizer, network.optimizer = network.optimizer, None
+        optimizer = getattr(network, "optimizer", None)
+        network.optimizer = None
         try:
             self.model.save(partial)
         finally:
@@ -135,7 +137,10 @@ class Detector:
         if missing > 0:
             images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
             sizes = np.concatenate([sizes, np.full((missing, 2), 1, sizes.dtype)])
+        # One compiled function for each shape: TensorFlow would make one of all, of unknown sides.
+        self.model.predict_function = self._compiled.get(images.shape)
         found = self.model.predict_on_batch({"images": images, "sizes": sizes})
+        self._compiled[images.shape] = self.model.predict_function
         return [self._to_detections(item, found, row) for row, item in enumerate(group)]
 
     def _to_detections(self, item: _Prepared, found: dict, row: int) -> Detections:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import keras
 from keras import ops
@@ -110,7 +111,9 @@ class FasterRCNN(keras.Model):
         features = list(features) if isinstance(features, (list, tuple)) else [features]
         return features if self.neck is None else self.neck(features)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight=None, training=True
+    ):
         """Sample anchors and RoIs, run the RoI head, and sum the four losses, each tracked."""
         boxes = ops.cast(y["boxes"], "float32")
         labels = ops.cast(y["labels"], "int32")

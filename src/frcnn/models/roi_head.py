@@ -9,6 +9,10 @@ from frcnn.models.initializers import Normal, Uniform
 from frcnn.ops.random import uniform
 from frcnn.ops.roi import pyramid_roi_align
 
+# A third of the variance that keeps the signal's: with more, features of a pyramid that is not
+# trained yet make steps at usual learning rates diverge. It is also what PyTorch starts with.
+HIDDEN_SCALE = 1 / 3
+
 
 @keras.saving.register_keras_serializable(package="frcnn")
 class Dropout(keras.layers.Layer):
@@ -63,7 +67,7 @@ class RoIHead(keras.layers.Layer):
         pool_size: int = 7,
         sampling_ratio: int = 2,
         dropout: float = 0.0,
-        canonical: tuple[float, int] = (224.0, 4),
+        canonical: tuple[int, int] = (224, 4),
         layer_names: tuple[str, str] = ("fc1", "fc2"),
         **kwargs,
     ):
@@ -76,14 +80,14 @@ class RoIHead(keras.layers.Layer):
         self.pool_size = pool_size
         self.sampling_ratio = sampling_ratio
         self.dropout = dropout
-        self.canonical = tuple(canonical)
+        self.canonical = canonical[0], canonical[1]
         self.layer_names = tuple(layer_names)
 
         def dense(units, name, **options):
             return keras.layers.Dense(units, name=name, dtype=self.dtype_policy, **options)
 
         self.hidden = [
-            dense(units, name, activation="relu", kernel_initializer=Uniform())
+            dense(units, name, activation="relu", kernel_initializer=Uniform(HIDDEN_SCALE))
             for name in self.layer_names
         ]
         self.drop = [

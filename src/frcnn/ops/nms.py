@@ -167,9 +167,11 @@ def _torchvision_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
     used = torch.zeros_like(indices, dtype=torch.bool)
     for image in range(len(boxes)):
         rows = usable[image].nonzero().squeeze(1)
-        rows = rows[torch.argsort(scores[image, rows], descending=True, stable=True)]
-        members = None if groups is None else groups[image, rows]
-        kept = _torchvision_greedy(boxes[image, rows], members, iou_threshold, max_outputs)
+        ranked = torch.argsort(scores[image].index_select(0, rows), descending=True, stable=True)
+        rows = rows.index_select(0, ranked)
+        members = None if groups is None else groups[image].index_select(0, rows)
+        ordered = boxes[image].index_select(0, rows)  # several times as fast as boxes[image, rows]
+        kept = _torchvision_greedy(ordered, members, iou_threshold, max_outputs)
         indices[image, : len(kept)] = rows[kept].int()
         used[image, : len(kept)] = True
     return indices, used
@@ -187,12 +189,15 @@ def _torchvision_greedy(boxes, groups, iou_threshold, max_outputs):
     size = max(STRETCH, 2 * max_outputs)
     for stretch in torch.arange(len(boxes), device=boxes.device).split(size):
         if len(kept):
-            overlap = pairwise_iou(boxes[kept], boxes[stretch]) > float32_below(iou_threshold)
+            iou = pairwise_iou(boxes.index_select(0, kept), boxes.index_select(0, stretch))
+            overlap = iou > float32_below(iou_threshold)
             if groups is not None:
                 overlap &= groups[kept, None] == groups[stretch]
             stretch = stretch[~overlap.any(dim=0)]
         members = None if groups is None else groups[stretch]
-        stretch = stretch[_torchvision_kernel(boxes[stretch], members, iou_threshold)]
+        stretch = stretch[
+            _torchvision_kernel(boxes.index_select(0, stretch), members, iou_threshold)
+        ]
         kept = torch.cat([kept, stretch])
         if len(kept) >= max_outputs:
             break
@@ -211,5 +216,5 @@ def _torchvision_kernel(boxes, groups, iou_threshold):
         return alive
     for group in groups.unique():
         rows = (groups == group).nonzero().squeeze(1)
-        alive[rows[kernel(boxes[rows], ranks[rows], iou_threshold)]] = True
+        alive[rows[kernel(boxes.index_select(0, rows), ranks[rows], iou_threshold)]] = True
     return alive

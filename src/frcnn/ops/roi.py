@@ -227,7 +227,7 @@ def _torch_weighted_sum():
             first = torch.searchsorted(sorted_cells, rows)  # of the taps of each cell
             bins = torch.div(order, cells.shape[1], rounding_mode="floor")
             gradient = gradient.reshape(len(cells), -1)
-            weights = weights.reshape(-1)[order]
+            weights = weights.reshape(-1).index_select(0, order)
             table = embedding_bag(bins, gradient, first, mode="sum", per_sample_weights=weights)
             return table, None, None, None, None
 

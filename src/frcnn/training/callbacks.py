@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from typing import Any
 
 import keras
 
@@ -26,19 +27,19 @@ class StopOnInterrupt(keras.callbacks.Callback):
         super().__init__()
         self.interrupted = False
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None):
         """Take over the signal, where this thread may."""
         try:
             self._previous = signal.signal(signal.SIGINT, self._interrupt)
         except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
             self._previous = None
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         """Stop if asked to."""
         if self.interrupted:
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None):
         """Give the signal back."""
         self.restore()
 
@@ -57,11 +58,11 @@ class StopOnInterrupt(keras.callbacks.Callback):
 class StopOnNonFinite(keras.callbacks.Callback):
     """Ends the training at the first loss that is NaN or infinite."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs: Any = None):
         """Remember the epoch, for the message."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         """Look at the losses."""
         bad = [name for name in LOSSES if not math.isfinite(float(logs[name]))]
         if bad:
@@ -87,19 +88,19 @@ class History(keras.callbacks.Callback):
         self._figures = [f"val_{name}" for name in FIGURES] if validated else []
         self.rows: list[dict[str, float]] = []
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs: Any = None):
         """Start the clock."""
         self._began = time.perf_counter()
         self._trained = self._began
         self._waited = self._batches.waited
         self._images = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         """Count the images: the clock stops at the last step, before validation."""
         self._images += self._batches.batch_size
         self._trained = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         """Add a row."""
         seconds = self._trained - self._began
         row = {"epoch": epoch + 1, "loss": logs["loss"]}

@@ -110,7 +110,7 @@ class Config:
         """One line a field; fields that are None are left out."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         # A JSON string, number or boolean is also a TOML one, save for the character DEL.
-        lines = (f"{name} = {json.dumps(v)}" for name, v in values.items())
+        lines = (f"{name} = {json.dumps(v, ensure_ascii=False)}" for name, v in values.items())
         return "\n".join(lines).replace("\x7f", "\\u007f") + "\n"
 
     @classmethod

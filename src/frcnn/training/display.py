@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -34,26 +35,26 @@ class Display(keras.callbacks.Callback):
             transient=True,
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None):
         """Show the line."""
         total = self.params["epochs"] * self.params["steps"]
         self._task = self._progress.add_task("", total=total, losses="")
         self._progress.start()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs: Any = None):
         """Name the epoch."""
         self._began = time.perf_counter()
         self._progress.update(
             self._task, description=f"epoch {epoch + 1}/{self.params['epochs']}"
         )
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs: Any = None):
         """Move on."""
         speed = (batch + 1) * self._batch_size / (time.perf_counter() - self._began)
         losses = "  ".join(f"{name} {float(logs[name]):.3f}" for name in LOSSES)
         self._progress.update(self._task, advance=1, losses=f"{losses}  {speed:.1f} images/s")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         """Leave a line."""
         row = self._history.rows[-1]
         figures = "  ".join(
@@ -68,7 +69,7 @@ class Display(keras.callbacks.Callback):
             soft_wrap=True,
         )
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Any = None):
         """Remove the live line."""
         self.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,7 +48,7 @@ class Validate(keras.callbacks.Callback):
         self._samples_every, self._interrupted, self._batch = samples_every, interrupted, batch
         self.best: float | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs: Any = None):
         """Score and save."""
         if self._dataset is not None and not self._interrupted():
             self._score(epoch, logs)
@@ -55,6 +56,7 @@ class Validate(keras.callbacks.Callback):
 
     def _score(self, epoch: int, logs: dict):
         began = time.perf_counter()
+        assert self._dataset is not None
         paths = [sample.image for sample in self._dataset]
         found = self._detector.detect(paths, batch=self._batch)
         seconds = (time.perf_counter() - began) / len(paths)
@@ -70,12 +72,12 @@ class Validate(keras.callbacks.Callback):
         if self._samples_every and (
             (epoch + 1) % self._samples_every == 0 or epoch + 1 == self.params["epochs"]
         ):
-            self._picture(epoch, found)
+            self._picture(epoch, paths, found)
 
-    def _picture(self, epoch: int, found):
+    def _picture(self, epoch: int, paths, found):
         chosen = range(min(PICTURES, len(found)))
         pictures = [
-            draw_detections(read_image(self._dataset[i].image), found[i].above(0.5))
+            draw_detections(read_image(paths[i]), found[i].above(0.5))
             for i in chosen
         ]
         name = f"validation-epoch{epoch + 1:03d}.jpg"

@@ -1,0 +1,143 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import write_voc
+
+import frcnn
+from frcnn.backend import PREFERENCE, choose_backend
+from frcnn.cli import main
+from frcnn.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"keras", "numpy", "cv2", "torch", "jax", "tensorflow", "matplotlib", "h5py"}
+
+
+def run(*arguments, backend: str | None = "torch", cwd=None):
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
+    if backend:
+        environment["KERAS_BACKEND"] = backend
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom frcnn.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        result = run("-c", code)
+        seconds.append(time.perf_counter() - began)
+        assert result.stdout.rstrip().endswith("[]"), result.stdout + result.stderr
+    assert min(seconds) < 0.5
+    for command in ("train", "evaluate", "predict", "presets", "demo"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "presets", "demo"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "\nusage: frcnn " + command in "\n" + text
+    assert " STR" not in text.split("\n\n")[0]  # positional arguments have names that say more
+
+
+def test_importing_the_library_decides_nothing():
+    code = "import os, frcnn; print(os.environ.get('KERAS_BACKEND'))"
+    assert run("-c", code, backend=None).stdout.strip() == "None"
+    assert run("-c", code, backend="jax").stdout.strip() == "jax"
+
+
+def test_a_backend_is_chosen_and_named_only_where_none_is_set(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert choose_backend().startswith("Backend: torch (KERAS_BACKEND is not set")
+    assert os.environ["KERAS_BACKEND"] == "torch"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert choose_backend() is None and os.environ["KERAS_BACKEND"] == "jax"
+
+
+def test_a_missing_backend_is_a_sentence(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(UserError, match="KERAS_BACKEND is jax, which is not installed"):
+        choose_backend()
+    monkeypatch.delenv("KERAS_BACKEND")
+    with pytest.raises(UserError, match="No Keras backend is installed"):
+        choose_backend()
+    assert set(PREFERENCE) == {"torch", "tensorflow", "jax"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere"], "nowhere"),
+        (["train", "nowhere", "--epochs", "0"], "--epochs must be at least 1"),
+        (["predict", "nowhere", "nothing.jpg"], "no file or folder nothing.jpg"),
+        (["evaluate", "nowhere", "nowhere"], "neither a run folder nor a .keras file"),
+        (["presets", "--loud"], "--loud"),
+    ],
+)
+def test_a_mistake_is_one_message_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert message in shown and "Traceback" not in shown
+
+
+def test_an_unknown_preset_lists_those_there_are(tmp_path, capsys):
+    data = write_voc(tmp_path / "voc", 2)
+    with pytest.raises(SystemExit):
+        main(["train", str(data), "--preset", "yolo", "--val-split", "none"])
+    assert "efficientnet_lite0_fpn, vgg16" in capsys.readouterr().err
+
+
+def test_train_evaluate_predict(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "voc", 4, {"train": range(4), "test": range(2, 4)})
+    main(["train", "voc", "--epochs", "1", "--batch", "2", "--size", "64", "--out", "run"])
+    assert "Done. Best model: run/best.keras" in capsys.readouterr().out
+    main(["evaluate", "run", "voc", "--split", "test", "--json", "out/scores.json"])
+    shown = capsys.readouterr().out
+    assert "VOC07 mAP" in shown and "COCO AP" in shown
+    scores = json.loads(Path("out/scores.json").read_text())
+    assert {"voc07", "voc12", "coco", "per_class"} <= set(scores)
+    assert {"AP", "AP50", "AP75"} <= set(scores["coco"])
+
+    main(["predict", "run", "voc/JPEGImages", "voc/JPEGImages/001.png", "--score", "0.0"])
+    assert "5 pictures" in capsys.readouterr().out
+    drawn = sorted(p.name for p in Path("predictions").iterdir())
+    assert drawn == ["000.png", "001-2.png", "001.png", "002.png", "003.png"]
+    main(["predict", "run", "voc/JPEGImages/001.png", "--score", "0", "--json", "found.json"])
+    rows = json.loads(Path("found.json").read_text())
+    assert rows[0]["image"] == "voc/JPEGImages/001.png"
+    assert isinstance(rows[0]["detections"], list)
+
+
+def test_presets_are_listed(capsys):
+    main(["presets"])
+    assert "efficientnet_lite0_fpn" in capsys.readouterr().out
+
+
+def test_public_names():
+    for name in frcnn.__all__:
+        assert getattr(frcnn, name) is not None
+    assert set(frcnn.__all__) <= set(dir(frcnn))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = frcnn.nonsense

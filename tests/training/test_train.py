@@ -1,0 +1,188 @@
+import csv
+import io
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tiny import CLASSES, write_voc
+
+import frcnn
+from frcnn.errors import UserError
+from frcnn.models.faster_rcnn import LOSSES
+from frcnn.training import train as module
+from frcnn.training.callbacks import StopOnNonFinite, TrainingError
+from frcnn.training.config import Config
+from frcnn.training.run import Run
+from frcnn.training.splits import open_splits
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    splits = {"train": range(8), "val": range(8, 12), "trainval": range(12), "all": range(12)}
+    return write_voc(tmp_path_factory.mktemp("data") / "voc", 12, splits)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def rows_of(run) -> list[dict[str, str]]:
+    with run.history.open() as file:
+        return list(csv.DictReader(file))
+
+
+def config(data, out, **settings):
+    return Config(str(data), out=str(out), batch=2, size=64, epochs=2, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    console = quiet()
+    return frcnn.train(config(data, folder, samples_every=1), console), console.file.getvalue()
+
+
+def test_the_run_folder_has_everything(trained):
+    run, text = trained
+    assert Config.from_toml(run.config_file).out == str(run.folder)
+    rows = rows_of(run)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for row in rows:
+        total = sum(float(row[name]) for name in LOSSES)
+        assert float(row["loss"]) == pytest.approx(total, rel=1e-3)
+        assert float(row["images_per_second"]) > 0 and 0 <= float(row["waited_for_data"]) < 1
+        assert 0 <= float(row["val_VOC12"]) <= 1
+    metrics = json.loads(run.metrics.read_text())
+    best = max(float(row["val_VOC12"]) for row in rows)
+    assert metrics["voc12"]["mAP"] == pytest.approx(best, abs=1e-6)
+    assert {p.name for p in run.samples.iterdir()} == {
+        "training-batch.jpg",
+        "validation-epoch001.jpg",
+        "validation-epoch002.jpg",
+    }
+    assert "Validation: 4 images of val." in text and "epoch 2/2" in text
+    for name in LOSSES:
+        assert name in text
+
+
+def test_the_model_loads_and_detects(trained, data):
+    detector = frcnn.load(trained[0].folder)
+    assert detector.classes == CLASSES
+    result = frcnn.evaluate(detector, frcnn.open_dataset(data, "val"))
+    metrics = json.loads(trained[0].metrics.read_text())
+    assert result.voc12["mAP"] == pytest.approx(metrics["voc12"]["mAP"], abs=1e-6)
+
+
+def test_a_run_is_not_overwritten_unless_told(trained, data):
+    run, _ = trained
+    with pytest.raises(UserError, match="holds an earlier run.*--overwrite"):
+        Run.create(config(data, run.folder))
+
+
+def test_the_same_seed_repeats_a_run(data, tmp_path):
+    histories = []
+    for name in "ab":
+        settings = config(data, tmp_path / name, val_split="none", photometric=1.0, crop=0.6)
+        run = frcnn.train(settings, quiet())
+        histories.append([row["loss"] for row in rows_of(run)])
+    assert histories[0] == histories[1]
+    assert not (tmp_path / "a" / "best.keras").exists()
+    assert frcnn.load(tmp_path / "a").classes == CLASSES
+
+
+def test_starting_from_a_trained_model(trained, data, tmp_path):
+    settings = config(data, tmp_path / "more", weights=str(trained[0].last), val_split="none")
+    console = quiet()
+    run = frcnn.train(settings, console)
+    assert "0 mismatched, 0 missing" in console.file.getvalue()
+    assert float(rows_of(run)[0]["loss"]) < float(rows_of(trained[0])[0]["loss"])
+
+
+def test_ctrl_c_ends_cleanly_with_everything_saved(data, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    steps = []
+
+    def interrupt_soon(callback, batch, logs=None):
+        steps.append(batch)
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StopOnNonFinite, "on_train_batch_end", interrupt_soon)
+    with pytest.raises(KeyboardInterrupt):
+        frcnn.train(config(data, tmp_path / "run"), quiet())
+    assert len(steps) <= 3
+    assert frcnn.load(tmp_path / "run").classes == CLASSES
+    assert len(rows_of(Run(tmp_path / "run"))) == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_works_outside_the_main_thread(data, tmp_path):
+    found = []
+
+    def work():
+        found.append(
+            frcnn.train(
+                config(data, tmp_path / "run", val_split="none", epoch_images=2),
+                quiet(),
+            )
+        )
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0].last.is_file()
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(data, tmp_path):
+    settings = config(data, tmp_path / "run", lr=1e12, warmup=0, clip=1e30)
+    with pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d+: .*--lr"):
+        frcnn.train(settings, quiet())
+
+
+def test_images_without_objects_are_trained_on(data, tmp_path):
+    xml = "<annotation><filename>x.png</filename></annotation>"
+    root = write_voc(tmp_path / "voc", 4, {"train": range(4)})
+    for index in range(2):
+        (root / f"Annotations/{index:03d}.xml").write_text(xml)
+    run = frcnn.train(
+        config(root, tmp_path / "run", val_split="none"), quiet()
+    )
+    rows = rows_of(run)
+    assert np.isfinite([float(row["loss"]) for row in rows]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "validation", "note"),
+    [
+        ({}, 8, 4, "4 images of val"),
+        ({"train_split": "all"}, 11, 1, "1 of the 12 images, held out"),
+        ({"train_split": "trainval", "val_split": "val"}, 12, 4, "4 of them are trained on"),
+        ({"val_split": "none"}, 8, None, "No validation"),
+    ],
+)
+def test_splits(data, settings, train, validation, note):
+    splits = open_splits(Config(str(data), **settings))
+    assert len(splits.train) == train
+    assert (None if splits.validation is None else len(splits.validation)) == validation
+    assert note in splits.note
+    if validation and "val_split" not in settings:
+        names = [{sample.image for sample in part} for part in splits[:2]]
+        assert not names[0] & names[1]
+
+
+def test_data_without_objects_is_refused(tmp_path):
+    root = write_voc(tmp_path / "voc", 2)
+    for file in (root / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
+    with pytest.raises(UserError, match="no image of the training split has an object"):
+        open_splits(Config(str(root), val_split="none"))
+
+
+def test_canvases_hold_every_picture():
+    canvases = module.canvases_in_use(((320, 448),), 320, module.long_side(320))
+    assert canvases == ((320, 448), (320, 544), (544, 320))
+    assert module.canvases_in_use(canvases, 320, 533) == canvases
