@@ -85,7 +85,7 @@ PRESETS = {
         summary="EfficientNet-Lite0 with a feature pyramid: the default, made for a CPU",
         build=_efficientnet_lite0_fpn,
         size=320,
-        lr=0.005,
+        lr=0.0025,
         frozen=0,
         rois=128,
         rule=DetectionRule(iou_threshold=0.5),
