@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import cv2
 import keras
 import numpy as np
@@ -101,6 +104,13 @@ def test_saving_leaves_the_optimizer_out_and_in_place(tmp_path):
 def test_saved_and_loaded_it_finds_the_same(detector, tmp_path):
     found = frcnn.load(detector.save(tmp_path / "model.keras")).detect(picture(64, 96))
     np.testing.assert_allclose(found.boxes, detector.detect(picture(64, 96)).boxes, atol=0.01)
+
+
+def test_a_new_process_loads_a_model(detector, tmp_path):
+    detector.save(tmp_path / "model.keras")
+    code = f"import frcnn; print(frcnn.load({str(tmp_path / 'model.keras')!r}).classes)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.strip() == str(CLASSES), shown.stderr
 
 
 def test_load_takes_the_best_of_a_run_folder(tmp_path):

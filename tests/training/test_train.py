@@ -57,8 +57,8 @@ def test_the_run_folder_has_everything(trained):
         assert float(row["images_per_second"]) > 0 and 0 <= float(row["waited_for_data"]) < 1
         assert 0 <= float(row["val_VOC12"]) <= 1
     metrics = json.loads(run.metrics.read_text())
-    best = max(float(row["val_VOC12"]) for row in rows)
-    assert metrics["voc12"]["mAP"] == pytest.approx(best, abs=1e-6)
+    best = max(float(row["val_AP"]) for row in rows)
+    assert metrics["coco"]["AP"] == pytest.approx(best, abs=1e-6)
     assert {p.name for p in run.samples.iterdir()} == {
         "training-batch.jpg",
         "validation-epoch001.jpg",

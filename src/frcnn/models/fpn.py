@@ -7,6 +7,7 @@ from keras import ops
 
 from frcnn.models.initializers import Uniform
 from frcnn.models.layers import Conv2D
+from frcnn.models.torch_convolution import enlarge_view
 
 
 @keras.saving.register_keras_serializable(package="frcnn")
@@ -86,9 +87,7 @@ class FeaturePyramid(keras.layers.Layer):
 def _enlarge(x, size):
     """Nearest neighbour: cell i of n takes cell floor(i * m / n) of the m there are."""
     if keras.config.backend() == "torch":
-        import torch.nn.functional as F
-
-        return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
+        return enlarge_view(x, size)
     for axis, cells in zip((1, 2), size, strict=True):
         x = ops.take(x, ops.arange(cells) * ops.shape(x)[axis] // cells, axis=axis)
     return x

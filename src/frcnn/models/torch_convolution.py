@@ -1,4 +1,4 @@
-"""The convolution of channels-last maps on PyTorch: no copies, few passes over a map.
+"""Channels-last maps on PyTorch, convolved and enlarged: no copies, few passes over a map.
 
 On a CPU a detector's early maps are larger than the caches, and reading or writing one costs more
 than the arithmetic on it; what is saved here is passes. PyTorch is imported where it is needed.
@@ -44,6 +44,13 @@ def convolve_view(layer, inputs, kernel, bias, activation):
         outputs, activation = relu6(outputs), None
     outputs = outputs.permute(0, 2, 3, 1)
     return outputs if activation is None else activation(outputs)
+
+
+def enlarge_view(x, size):
+    """Nearest-neighbour (B, H, W, C) -> (B, *size, C), through an NCHW view."""
+    import torch.nn.functional as F
+
+    return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
 
 
 @functools.cache

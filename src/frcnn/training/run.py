@@ -30,7 +30,7 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The detector of the epoch with the highest validation mAP."""
+        """The detector of the epoch with the highest validation mAP (COCO AP)."""
         return self.folder / BEST
 
     @property

@@ -63,8 +63,10 @@ class Validate(keras.callbacks.Callback):
         scores = evaluate_detections(found, self._dataset.samples, self._dataset.classes, seconds)
         values = (scores.voc07["mAP"], scores.voc12["mAP"], scores.coco["AP"], scores.coco["AP50"])
         logs.update({f"val_{name}": float(v) for name, v in zip(FIGURES, values, strict=True)})
-        # Without a validation object the mAP is NaN, no epoch beats another, the last is kept.
-        current = -1.0 if math.isnan(values[1]) else float(values[1])
+        # COCO's mean over IoU 0.50..0.95 tells epochs apart that score alike at 0.5. Without an
+        # object to find it is NaN: no epoch beats another, and the last is kept.
+        average = float(scores.coco["AP"])
+        current = -1.0 if math.isnan(average) else average
         if self.best is None or current >= self.best:
             self.best = current
             self._detector.save(self._run.best)
