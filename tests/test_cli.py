@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import write_voc
 
 import frcnn
 from frcnn.backend import PREFERENCE, choose_backend
 from frcnn.cli import main
 from frcnn.errors import UserError
+from tiny import write_voc
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"keras", "numpy", "cv2", "torch", "jax", "tensorflow", "matplotlib", "h5py"}

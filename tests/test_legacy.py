@@ -9,11 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tiny import write_voc
 
 from frcnn import legacy
 from frcnn.errors import UserError
 from frcnn.training.config import Config
+from tiny import write_voc
 
 ROOT = Path(__file__).parents[1]
 

@@ -87,7 +87,7 @@ class Detections:
         boxes = _boxes(self.boxes)
         labels = _column(self.labels, np.int64, len(boxes), "labels")
         classes = tuple(self.classes)
-        if len(labels) and not (0 <= labels.min() and labels.max() < len(classes)):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(classes)):
             raise ValueError(
                 f"Expected labels in 0..{len(classes) - 1} for {len(classes)} classes. "
                 f"Received: {labels.min()}..{labels.max()}."

@@ -5,13 +5,13 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from tiny import CLASSES, tiny_batch, tiny_detector, tiny_network
 
 import frcnn
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.inference.sources import find_images
+from tiny import CLASSES, tiny_batch, tiny_detector, tiny_network
 
 pytestmark = pytest.mark.backend
 

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tiny import CLASSES, tiny_batch, tiny_detector, tiny_network
 
 from frcnn.errors import UserError
 from frcnn.models.detector import DetectionModel, DetectionRule, read_model
+from tiny import CLASSES, tiny_batch, tiny_detector, tiny_network
 
 pytestmark = pytest.mark.backend
 

@@ -89,7 +89,8 @@ def run_roi(proposals, valid, rule=RoITargetRule(count=8)):
 
 
 def test_ground_truth_is_among_the_rois():
-    rois, classes, sampled, deltas = run_roi(np.zeros((2, 5, 4), np.float32), np.zeros((2, 5), bool))
+    nothing = np.zeros((2, 5, 4), np.float32), np.zeros((2, 5), bool)
+    rois, classes, sampled, deltas = run_roi(*nothing)
     assert sampled.tolist() == [[True] * 2 + [False] * 6, [False] * 8]
     assert sorted(classes[0].tolist()) == [-1] * 6 + [0, 1]
     np.testing.assert_array_equal(rois[1], 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tiny import write_voc
 
 BACKENDS = ("torch", "jax", "tensorflow")

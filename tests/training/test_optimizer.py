@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tiny import tiny_batch, tiny_network
 
 from frcnn.training.config import Config
 from frcnn.training.optimizer import WarmupDecay, build_optimizer
+from tiny import tiny_batch, tiny_network
 
 pytestmark = pytest.mark.backend
 

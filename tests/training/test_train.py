@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 from rich.console import Console
-from tiny import CLASSES, write_voc
 
 import frcnn
 from frcnn.errors import UserError
@@ -18,6 +17,7 @@ from frcnn.training.callbacks import StopOnNonFinite, TrainingError
 from frcnn.training.config import Config
 from frcnn.training.run import Run
 from frcnn.training.splits import open_splits
+from tiny import CLASSES, write_voc
 
 
 @pytest.fixture(scope="module")
