@@ -49,7 +49,22 @@ _HOMES = {
     "train": "training.train",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [
+    "Config",
+    "Dataset",
+    "DetectionModel",
+    "Detections",
+    "Detector",
+    "Evaluation",
+    "FasterRCNN",
+    "Sample",
+    "UserError",
+    "__version__",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "train",
+]
 
 
 def __getattr__(name: str):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from frcnn.models.detector import DetectionModel, read_model
 from frcnn.structures import Detections
 
 Image = str | Path | np.ndarray
+Progress = Callable[[], None] | None
 
 
 class _Prepared(NamedTuple):
@@ -45,12 +46,18 @@ class Detector:
         return self.model.classes
 
     @overload
-    def detect(self, images: Image, score: float = ..., batch: int = ...) -> Detections: ...
+    def detect(
+        self, images: Image, score: float = ..., batch: int = ..., progress: Progress = ...
+    ) -> Detections: ...
     @overload
     def detect(
-        self, images: Sequence[Image], score: float = ..., batch: int = ...
+        self,
+        images: Sequence[Image],
+        score: float = ...,
+        batch: int = ...,
+        progress: Progress = ...,
     ) -> list[Detections]: ...
-    def detect(self, images, score=0.0, batch=8, progress: Callable[[], None] | None = None):
+    def detect(self, images: Any, score=0.0, batch=8, progress: Progress = None) -> Any:
         """Find objects in one picture or in several.
 
         Args:
@@ -69,7 +76,7 @@ class Detector:
         single = isinstance(images, (str, Path)) or (
             isinstance(images, np.ndarray) and images.ndim == 3
         )
-        many = [images] if single else list(images)
+        many: list[Image] = [images] if single else [*images]  # type: ignore[misc]
         results: list[Detections | None] = [None] * len(many)
         batch = max(1, min(batch, len(many)))
         for group in self._batches(many, batch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -145,8 +146,8 @@ def _torch_nms(*arguments):
     """
     import torch
 
-    opaque = torch.compiler.disable(_torch_nms_uncompiled)
-    return opaque(*arguments)  # pyright: ignore[reportCallIssue]
+    opaque: Any = torch.compiler.disable(_torch_nms_uncompiled)
+    return opaque(*arguments)
 
 
 def _torch_nms_uncompiled(*arguments):
