@@ -102,6 +102,13 @@ def test_starting_from_a_trained_model(trained, data, tmp_path):
     assert float(rows_of(run)[0]["loss"]) < float(rows_of(trained[0])[0]["loss"])
 
 
+def test_without_a_terminal_lines_tell_how_far_it_is(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("frcnn.training.display.EVERY", 0.0)
+    console = quiet()
+    frcnn.train(config(data, tmp_path / "run", val_split="none"), console)
+    assert "epoch 1, step 2/4  rpn_objectness" in console.file.getvalue()
+
+
 def test_ctrl_c_ends_cleanly_with_everything_saved(data, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     steps = []

@@ -16,7 +16,7 @@ from frcnn.inference.load import load
 from frcnn.training.config import Config
 from frcnn.training.train import train
 
-IMAGES, EPOCHS, SIZE = 200, 6, 256
+IMAGES, EPOCHS, SIZE = 200, 5, 256
 SHOWN = 8  # pictures on the overview
 SCORE = 0.5
 

@@ -12,9 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training.callbacks import History
 
+EVERY = 60.0  # seconds between lines where there is no terminal
+
 
 class Display(keras.callbacks.Callback):
     """A live line with the losses, images a second and the time left; a lasting line an epoch.
+
+    Where the output is no terminal, a line a minute takes the place of the live one.
 
     Args:
         console: where it is shown.
@@ -43,16 +47,18 @@ class Display(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs: Any = None):
         """Name the epoch."""
-        self._began = time.perf_counter()
-        self._progress.update(
-            self._task, description=f"epoch {epoch + 1}/{self.params['epochs']}"
-        )
+        self._began = self._said = time.perf_counter()
+        self._epoch = epoch
+        self._progress.update(self._task, description=f"epoch {epoch + 1}/{self.params['epochs']}")
 
     def on_train_batch_end(self, batch, logs: Any = None):
         """Move on."""
         speed = (batch + 1) * self._batch_size / (time.perf_counter() - self._began)
         losses = "  ".join(f"{name} {float(logs[name]):.3f}" for name in LOSSES)
-        self._progress.update(self._task, advance=1, losses=f"{losses}  {speed:.1f} images/s")
+        losses = f"{losses}  {speed:.1f} images/s"
+        self._progress.update(self._task, advance=1, losses=losses)
+        if not self._console.is_terminal and time.perf_counter() - self._said > EVERY:
+            self._say(f"epoch {self._epoch + 1}, step {batch + 1}/{self.params['steps']}  {losses}")
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Leave a line."""
@@ -61,13 +67,15 @@ class Display(keras.callbacks.Callback):
             f"{name[4:]} {value:.3f}" for name, value in row.items() if name.startswith("val_")
         )
         losses = "  ".join(f"{name} {row[name]:.3f}" for name in LOSSES)
-        self._console.print(
+        self._say(
             f"epoch {row['epoch']}/{self.params['epochs']}  loss {row['loss']:.3f} ({losses})  "
             f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
-            + (f"  [bold]{figures}[/bold]" if figures else ""),
-            highlight=False,
-            soft_wrap=True,
+            + (f"  [bold]{figures}[/bold]" if figures else "")
         )
+
+    def _say(self, text: str):
+        self._said = time.perf_counter()
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def on_train_end(self, logs: Any = None):
         """Remove the live line."""
