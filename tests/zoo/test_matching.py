@@ -33,6 +33,8 @@ def test_report_accounts_for_every_layer_and_name():
     ]
     assert "kernel has shape (2, 4), expected (2, 3)" in rows[1]
     assert rows[3].split()[:3] == ["left", "over", "d"]
+    shortened = [row.split()[0] for row in report.brief().splitlines()]
+    assert shortened == ["some", "mismatched", "missing", "left"]
 
 
 def test_matched_layers_are_filled_and_others_left_alone():

@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 from keras import ops
 
-import frcnn.models.fpn  # noqa: F401  # Keras finds a saved layer's class only once it is imported
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.ops import boxes as box_ops

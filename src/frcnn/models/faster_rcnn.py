@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+import frcnn.models.fpn  # noqa: F401  # Keras finds a saved layer's class only once it is imported
 from frcnn.models.layers import Normalize
 from frcnn.models.roi_head import RoIHead
 from frcnn.models.rpn import RegionProposalNetwork

@@ -60,8 +60,9 @@ def train(config: Config, console: Console | None = None) -> Run:
     )
     report = load_weights(network, config.preset, config.weights)
     if report is not None:
-        # Of the weights that ship with a preset the totals say enough.
-        text = str(report).splitlines()[0] if config.weights == "imagenet" else str(report)
+        # Of what was made for this network, only what does not fit is news.
+        ours = config.weights == "imagenet" or config.weights.endswith(".keras")
+        text = report.brief() if ours else str(report)
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run, config = Run.create(config)
     batches = _batches(config, splits, config.size or chosen.size)
