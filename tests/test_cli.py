@@ -126,6 +126,9 @@ def test_train_evaluate_predict(tmp_path, monkeypatch, capsys):
     assert drawn == ["000.png", "001-2.png", "001.png", "002.png", "003.png"]
     main(["predict", "run", "voc/JPEGImages/001.png", "--score", "0", "--json", "found.json"])
     rows = json.loads(Path("found.json").read_text())
+    with pytest.raises(SystemExit) as caught:  # a file stands where the folder should
+        main(["predict", "run", "voc/JPEGImages/001.png", "--out", "found.json"])
+    assert caught.value.code == 2 and "Error: found.json: File exists" in capsys.readouterr().err
     assert rows[0]["image"] == "voc/JPEGImages/001.png"
     assert isinstance(rows[0]["detections"], list)
 

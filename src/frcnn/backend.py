@@ -7,7 +7,7 @@ import os
 
 from frcnn.errors import UserError
 
-# On a CPU the first installed is the fastest for training, see benchmarks/RESULTS.md.
+# XLA's gradients of convolutions are slow on a CPU, so JAX comes last.
 PREFERENCE = ("torch", "tensorflow", "jax")
 
 
@@ -31,8 +31,8 @@ def choose_backend() -> str | None:
         return None
     if not installed:
         raise UserError(
-            "No Keras backend is installed. Install one with `pip install 'frcnn[torch]'` (the "
-            "fastest on a CPU), 'frcnn[jax]' or 'frcnn[tensorflow]'."
+            "No Keras backend is installed. Install one with `pip install 'frcnn[torch]'`, "
+            "'frcnn[tensorflow]' or 'frcnn[jax]'."
         )
     os.environ["KERAS_BACKEND"] = installed[0]
     others = f"; {', '.join(installed[1:])} also installed" if installed[1:] else ""

@@ -160,6 +160,11 @@ def run_safely(action: Callable[[], None]) -> None:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a disk that is full, a folder that is a file, a missing right
+        if error.filename is None:
+            raise
+        print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("Interrupted; what was finished is saved.", file=sys.stderr)
         sys.exit(130)
