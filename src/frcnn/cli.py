@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import arg
@@ -26,8 +26,8 @@ class Evaluate:
 
     Args:
         run: a run folder, or a .keras file.
-        data: a VOC root or a CSV file.
-        split: the images: a file of ImageSets/Main, or a CSV beside the CSV. Left out: all.
+        data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
+        split: the images: test, val or another split of the data. Left out: all.
         json: write the figures to this file.
         strict: stop at the first broken sample.
     """
@@ -72,6 +72,27 @@ class Demo:
     """
 
     out: Annotated[str, arg(metavar="FOLDER")] = "demo"
+
+
+@dataclass(frozen=True)
+class ConvertData:
+    """Write a data set in another format.
+
+    Args:
+        data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
+        out: the new folder.
+        to: the format.
+        split: only this split. Left out: all.
+        images: copy the pictures' files, or link to them (hard links).
+        strict: stop at the first broken sample.
+    """
+
+    data: Annotated[str, arg(metavar="SRC")]
+    out: Annotated[str, arg(metavar="DST")]
+    to: Literal["voc", "coco", "yolo", "csv"] | None = None
+    split: Annotated[str | None, arg(metavar="NAME")] = None
+    images: Literal["copy", "link"] = "copy"
+    strict: bool = False
 
 
 def train(config: Config) -> None:
@@ -126,12 +147,31 @@ def demo(arguments: Demo) -> None:
     run_demo(Path(arguments.out))
 
 
+def convert_data(arguments: ConvertData) -> None:
+    """Read all splits, say what was left out, write them."""
+    from frcnn.data.converting import open_all_splits
+    from frcnn.data.faults import describe_faults
+    from frcnn.data.writing import write_dataset
+
+    if arguments.to is None:
+        raise UserError("Name the format to write with --to: voc, coco, yolo or csv.")
+    splits = open_all_splits(arguments.data, arguments.split, arguments.strict)
+    faults = dict.fromkeys(fault for dataset in splits.values() for fault in dataset.faults)
+    written = write_dataset(splits, arguments.out, arguments.to, arguments.images)
+    counts = ", ".join(f"{split} {count:,}" for split, count in written.images.items())
+    notes = [f"Note: as {arguments.to}: {sentence}" for sentence in written.lost]
+    for line in filter(None, [describe_faults(tuple(faults)), *notes]):
+        print(line)
+    print(f"Wrote {written.folder} (images: {counts}).")
+
+
 COMMANDS: dict[type, tuple[str, Callable]] = {
     Config: ("train", train),
     Evaluate: ("evaluate", evaluate),
     Predict: ("predict", predict),
     Presets: ("presets", presets),
     Demo: ("demo", demo),
+    ConvertData: ("convert-data", convert_data),
 }
 
 

@@ -26,6 +26,12 @@ def _boxes(value) -> np.ndarray:
     return boxes
 
 
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """Width by height of xyxy boxes (N, 4), float64 (N,)."""
+    corners = boxes.astype(np.float64)
+    return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+
+
 def _column(value, dtype, length: int, name: str) -> np.ndarray:
     column = np.asarray(value, dtype).reshape(-1)
     if len(column) != length:
@@ -41,8 +47,11 @@ class Sample:
         image: path of the picture file.
         boxes: float32 (N, 4), xyxy in pixels of the picture.
         labels: int64 (N,), 0..C-1.
-        difficult: bool (N,), objects neither trained on nor scored; default none.
+        difficult: bool (N,), objects neither trained on nor scored, COCO's crowds among them;
+            default none.
         size: (height, width) in pixels where the annotation states it, else None.
+        areas: float64 (N,), square pixels by which COCO's figures sort the objects into small,
+            medium and large: of their masks where COCO states them; default the boxes' own.
 
     Raises:
         ValueError: shapes that disagree, or a box that is not finite.
@@ -53,15 +62,18 @@ class Sample:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     difficult: np.ndarray = None  # type: ignore[assignment]  # made an array below
     size: tuple[int, int] | None = None
+    areas: np.ndarray = None  # type: ignore[assignment]  # made an array below
 
     def __post_init__(self):
         boxes = _boxes(self.boxes)
         count = len(boxes)
         difficult = np.zeros(count, bool) if self.difficult is None else self.difficult
+        areas = box_areas(boxes) if self.areas is None else self.areas
         object.__setattr__(self, "image", Path(self.image))
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "labels", _column(self.labels, np.int64, count, "labels"))
         object.__setattr__(self, "difficult", _column(difficult, bool, count, "difficult flags"))
+        object.__setattr__(self, "areas", _column(areas, np.float64, count, "areas"))
 
 
 @dataclass(frozen=True, eq=False)

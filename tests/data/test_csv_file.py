@@ -132,13 +132,147 @@ def test_a_text_file_will_do(folder):
     assert len(open_dataset(path)) == 1
 
 
+TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax"
+RETINANET = "image_path,xmin,ymin,xmax,ymax,label"
+OPEN_IMAGES = (
+    "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,"
+    "IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
+)
+
+
+@pytest.mark.parametrize(
+    "header, row",
+    [
+        (TENSORFLOW, "images/a.jpg,64,48,cat,1,2,30,40"),
+        (RETINANET, "images/a.jpg,1,2,30,40,cat"),
+        ("Path, X1, Y1, X2, Y2, Class", "images/a.jpg,1,2,30,40,cat"),
+        ("x_min,x_max,y_min,y_max,Class Name,File-Name,note", '1,30,2,40,cat,images/a.jpg,"x, y"'),
+        ("image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max", "a,cat,3,R1,1,2,30,40"),
+        ("category,left,top,right,bottom,image,label", "cat,1,2,30,40,images/a.jpg,cat"),
+        (OPEN_IMAGES, f"a,xclick,cat,1,{1 / 64},{30 / 64},{2 / 48},{40 / 48},0,0,0,0,0"),
+    ],
+    ids=[
+        "tensorflow",
+        "retinanet",
+        "ours",
+        "any order",
+        "vinbig",
+        "corners by side",
+        "open images",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_headers_of_exports(folder, header, row, end):
+    dataset = open_dataset(written(folder, header, row, "", end=end), strict=True)
+    np.testing.assert_allclose(dataset[0].boxes, [[1, 2, 30, 40]], atol=1e-5)
+    assert dataset.classes == ("cat",) and dataset[0].image == folder / "images" / "a.jpg"
+
+
+def test_the_better_name_of_a_column_counts(folder):
+    path = written(folder, "image_id,filename,label,class,x1,y1,x2,y2", "7,a.jpg,3,cat,1,2,30,40")
+    assert open_dataset(path, strict=True).classes == ("cat",)
+
+
+@pytest.mark.parametrize("name", ["difficult", "iscrowd", "IsGroupOf"])
+def test_flags_of_difficult_objects(folder, name):
+    flags = ("0", "1", "", "true", "False", "yes")
+    rows = [f"a.jpg,1,2,30,40,cat,{flag}" for flag in flags]
+    path = written(folder, f"path,x1,y1,x2,y2,class,{name}", *rows)
+    assert open_dataset(path)[0].difficult.tolist() == [False, True, False, True, False, True]
+
+
+def test_negatives_with_a_header(folder):
+    path = written(
+        folder, TENSORFLOW, "a.jpg,64,48,cat,1,2,30,40", "b.jpg,64,48,,,,,", "c.jpg,,,,,,,"
+    )
+    assert [len(sample.labels) for sample in open_dataset(path, strict=True)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "header, missing",
+    [
+        ("filename,width,height,class,xmin,ymin,xmax", "y2"),
+        ("filename,class,x,y,w,h", "x1, y1, x2, y2"),
+        ("image_id,width,height,bbox,source", "x1, y1, x2, y2, class"),
+        ("xmin,ymin,xmax,ymax", "path, class"),
+        ("foo,bar", "path, x1, y1, x2, y2, class"),
+        ("a" * 90 + "," + "b" * 190, "path, x1, y1, x2, y2, class"),
+    ],
+)
+def test_a_header_that_lacks_a_column_is_one_sentence(folder, header, missing):
+    path = written(folder, header, "images/a.jpg,1,2,3,4,5,6,7")
+    with pytest.raises(DataError) as caught:
+        open_dataset(path)
+    shown = f"of {header.count(',') + 1} columns" if len(header) > 200 else header
+    assert str(caught.value) == (
+        f"{path}: its header {shown} has no column that is known for {missing}; needed are a "
+        "picture (path, filename), corners (x1 or xmin, ...) and a class (class, label)"
+    )
+
+
+def test_a_row_is_measured_by_its_header(folder):
+    path = written(folder, TENSORFLOW, "a.jpg,64,48,cat,1,2,30,40", "a.jpg,1,2,30,40,cat")
+    _, fault = only_fault(path)
+    assert fault.problem == f"line 3 has 6 cells instead of 8 ({TENSORFLOW})"
+
+
+def test_a_first_row_is_no_header_where_it_has_numbers_or_no_objects(folder):
+    path = written(folder, "images/a.jpg,1,two,3,4,cat", "images/b.jpg,1,2,30,40,cat")
+    assert only_fault(path)[1].problem.startswith("line 1 has corners '1,two,3,4'")
+    path = written(folder, "images/a.jpg,,,,,bg", "images/b.jpg,1,2,30,40,cat")
+    assert len(open_dataset(path, strict=True)) == 2
+
+
+def test_shares_of_the_picture_are_checked_in_pixels(folder):
+    rows = ["a,x,cat,1,0.1,0.5,0.1,0.5,0,0,1,0,0", "a,x,cat,1,0.9,1.3,0.1,0.5,0,0,0,0,0"]
+    dataset, fault = only_fault(written(folder, OPEN_IMAGES, *rows))
+    assert dataset[0].difficult.tolist() == [True]
+    assert "line 3 (cat) reaches beyond its picture of 64x48 pixels: (57.6, 4.8" in str(fault)
+
+
+def test_a_name_longer_than_any_file_can_have(folder):
+    path = written(folder, "images/b.jpg,1,2,30,40,cat", f"{'a' * 5000},1,2,30,40,cat")
+    assert only_fault(path)[1].problem == "does not exist"
+
+
+def test_pictures_are_also_looked_for_in_folders_of_the_split(folder, write_image):
+    write_image(folder / "images" / "val" / "d.jpg")
+    write_image(folder / "valid" / "e.jpg")
+    rows = [f"{name}.jpg,1,2,30,40,cat" for name in "ade"]
+    dataset = open_dataset(written(folder, *rows, name="valid_labels.csv"), strict=True)
+    assert [sample.image.parent.name for sample in dataset] == ["images", "val", "valid"]
+
+
+def test_a_folder_of_files(folder):
+    for name in ("train", "test"):
+        written(
+            folder, "images/a.jpg,1,2,30,40,cat", f"images/{name[1:]}.jpg,,,,,", name=f"{name}.csv"
+        )
+    assert available_splits(folder) == ("test", "train")
+    assert open_dataset(folder, "train").split == "train"
+    assert [sample.image.stem for sample in open_dataset(folder)] == ["a"]
+
+
+def test_the_export_of_roboflow(tmp_path, write_image):
+    for split in ("train", "valid"):
+        write_image(tmp_path / split / f"{split}.jpg")
+        row = f"{split}.jpg,64,48,cat,1,2,30,40"
+        written(tmp_path / split, TENSORFLOW, row, name="_annotations.csv")
+    for path in (tmp_path, tmp_path / "train" / "_annotations.csv"):
+        assert available_splits(path) == ("train", "valid")
+        assert open_dataset(path, "val", strict=True)[0].image.name == "valid.jpg"
+    assert len(open_dataset(tmp_path)) == 2
+    assert open_dataset(tmp_path / "train" / "_annotations.csv")[0].image.name == "train.jpg"
+
+
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.one_of(
     st.binary(max_size=200),
     st.lists(st.lists(st.sampled_from(
-        ["images/a.jpg", "", "1", "-1", "1e400", "nan", "7.5", "\0", '"', "bg", "cat", "..", "/"]
+        ["images/a.jpg", "", "1", "-1", "1e400", "nan", "7.5", "\0", '"', "bg", "cat", "..", "/",
+         "path", "x1", "y1", "x2", "y2", "class", "imageid", "labelname", "difficult"]
     ), max_size=7).map(",".join), max_size=8).map(lambda rows: "\n".join(rows).encode()),
 ))  # fmt: skip
 def test_random_content_never_gives_another_error(folder, data):

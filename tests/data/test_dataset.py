@@ -69,17 +69,52 @@ def test_summary_names_ten_faults_then_counts(dataset):
 
 
 def test_a_path_that_is_no_data_set(tmp_path):
-    for path, state in {
-        tmp_path / "none": "does not exist",
-        tmp_path: "is no data set",
-        tmp_path / "none.csv": "does not exist",
-    }.items():
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full" / "pictures").mkdir(parents=True)
+    for number in range(9):
+        (tmp_path / "full" / f"{number}.txt").touch()
+    for path, state, contents in [
+        (tmp_path / "none", "does not exist", ""),
+        (tmp_path / "none.csv", "does not exist", ""),
+        (tmp_path / "full" / "0.pdf", "does not exist", ""),
+        (tmp_path / "empty", "is no data set", "; the folder is empty"),
+        (tmp_path / "full", "is no data set", "5.txt, 6.txt, 7.txt and 2 more"),
+    ]:
         for opened in (open_dataset, available_splits):
             with pytest.raises(
                 DataError, match=f"{path}: {state}; expected a VOC folder"
             ) as caught:
                 opened(path)
-            assert "VOC2007 or VOC2012" in str(caught.value) and ".csv" in str(caught.value)
+            message = str(caught.value)
+            assert "VOC2007 or VOC2012" in message and ".csv" in message
+            assert "instances_*.json" in message and "data.yaml" in message
+            assert message.endswith(contents)
+
+
+def test_a_folder_in_several_formats_is_read_as_the_first_that_fits(voc):
+    voc.add("a", "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+                 "<ymax>9</ymax></bndbox></object>")  # fmt: skip
+    (voc.root / "annotations.json").write_text("{}")
+    (voc.root / "data.yaml").write_text("{}")
+    assert open_dataset(voc.root).classes == ("cat",)
+
+
+def test_a_class_spelled_otherwise_is_told(dataset):
+    other = open_dataset(dataset.root, classes=("A", "b"))
+    (fault,) = other.faults
+    assert fault.problem.endswith("(13 boxes in all); is 'A' meant?")
+    assert other.unknown == ("a",)
+
+
+def test_another_list_of_classes(dataset):
+    wider = dataset.with_classes(("z", "b", "a"))
+    assert wider.box_counts() == {"z": 0, "b": 6, "a": 13}
+    for before, after in zip(dataset, wider, strict=True):
+        names = [dataset.classes[label] for label in before.labels]
+        assert [wider.classes[label] for label in after.labels] == names
+    with pytest.raises(ValueError, match="Expected classes with 'a'"):
+        dataset.with_classes(("z", "b"))
+    assert dataset.subset([0]).with_classes(("x",)).classes == ("x",)  # 0 has no boxes
 
 
 def test_hold_out_parts_and_repeats(dataset):

@@ -1,56 +1,187 @@
-"""CSV files of boxes: rows ``path,x1,y1,x2,y2,class``, the "simple" format of keras-frcnn.
+"""CSV files of boxes, a row a box: keras-frcnn's ``path,x1,y1,x2,y2,class``, or with a header.
 
-Corners are continuous pixels counted from 0. A picture may have many rows; the class ``bg`` or
-five empty cells mark a picture without objects.
+Corners are continuous pixels counted from 0. A header names the columns, in any order and beside
+others; ``_WORDS`` has the names that exports use (TensorFlow, RetinaNet, Open Images, ...). A
+picture may have many rows; the class ``bg`` or empty cells mark a picture without objects.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from frcnn.data.entries import Entry, Object, Report, leaves_folder
+from frcnn.data.entries import Entry, Object, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault
+from frcnn.data.images import SUFFIXES as PICTURES
+from frcnn.data.lookup import existing_folders, first_file
+from frcnn.data.names import common_name
 
 SUFFIXES = (".csv", ".txt")
-HEADER = ["path", "x1", "y1", "x2", "y2", "class"]
+HEADER = ("path", "x1", "y1", "x2", "y2", "class")
+DIFFICULT = "difficult"
 BACKGROUND = "bg"
+ROBOFLOW = "_annotations.csv"
+
+# What columns are called, in small letters without spaces, dots, hyphens and underscores. Where
+# a header has several for one meaning, the first here counts.
+_WORDS = {
+    "path": (
+        *("path", "filename", "filepath", "file", "imagepath", "imagename", "imagefile"),
+        *("imgpath", "image", "img", "imageid"),
+    ),
+    "x1": ("x1", "xmin", "left", "bboxxmin"),
+    "y1": ("y1", "ymin", "top", "bboxymin"),
+    "x2": ("x2", "xmax", "right", "bboxxmax"),
+    "y2": ("y2", "ymax", "bottom", "bboxymax"),
+    "class": ("class", "classname", "label", "labelname", "category", "categoryname", "name"),
+    DIFFICULT: ("difficult", "isdifficult", "iscrowd", "isgroupof"),
+}
+_CORNERS = HEADER[1:5]
+_NEEDED = "a picture (path, filename), corners (x1 or xmin, ...) and a class (class, label)"
 
 
-def csv_splits(path: Path) -> tuple[str, ...]:
-    """The names of the files beside ``path`` with its suffix, itself included, sorted."""
-    return tuple(sorted(file.stem for file in path.parent.glob(f"*{path.suffix}")))
+def csv_source(path: Path) -> Source | None:
+    """The CSV data set at ``path``, a file or a folder of them; None if there is none."""
+    own = None
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        own = _split_name(path)
+        files = _by_split(_beside(path)) | {own: path}
+    else:
+        files = _by_split(list(path.glob(f"*/{ROBOFLOW}")) or list(path.glob("*.csv")))
+    if not files:
+        return None
 
+    def read(split: str | None, report: Report) -> Reading:
+        name = None if split is None else split.removesuffix(path.suffix)
+        chosen = [files[name or own or ""]] if name or own else sorted(files.values())
+        return Reading(entry for file in chosen for entry in read_csv(file, report))
 
-def csv_split(path: Path, split: str) -> Path:
-    """The file beside ``path`` that ``split`` names, with its suffix or without."""
-    return path.parent / (split if split.endswith(path.suffix) else split + path.suffix)
+    unlisted = tuple(name + path.suffix for name in files) if own else ()
+    return Source(tuple(sorted(files)), read, own, unlisted)
 
 
 def read_csv(path: Path, report: Report) -> Iterator[Entry]:
     """Read the rows of a CSV file, gathered by picture, in the order of its first row.
 
-    A relative path starts at the file's own folder and may not leave it through ``..``; an
-    absolute path is taken as it is.
+    A relative path starts at the file's own folder, or at ``images`` or the split's folder there,
+    and may not leave it through ``..``; an absolute path is taken as it is.
 
     Args:
-        path: the file; UTF-8, with or without a byte order mark or the header line.
+        path: the file; UTF-8, with or without a byte order mark or a header line.
         report: called with one fault for each row that cannot be used.
 
     Raises:
-        DataError: the file is no UTF-8 text, or no CSV.
+        DataError: the file is no UTF-8 text, no CSV, or has a header that lacks a column.
     """
-    gathered: dict[Path, list[Object]] = {}
+    folders = _folders(path)
+    gathered: dict[str, list[Object]] = {}
+    columns = None
     for number, row in _rows(path):
+        if columns is None:
+            columns, is_header = _columns(path, row)
+            if is_header:
+                continue
         try:
-            name, item = _read_row(row, f"line {number}")
+            name, item = _read_row(row, columns, f"line {number}")
         except DataError as error:
             report(Fault(path, f"line {number} {error}", boxes=1))
         else:
-            gathered.setdefault(path.parent / name, []).extend([item] if item else [])
-    for image, objects in gathered.items():
-        yield Entry(image, path, tuple(objects))
+            gathered.setdefault(name, []).extend([item] if item else [])
+    suffixes = ("", *PICTURES) if columns and columns.is_stem else ("",)
+    pictures: dict[Path, list[Object]] = {}
+    for name, objects in gathered.items():  # a picture may be spelled in two ways
+        image = first_file(name, folders, suffixes) or path.parent / name
+        pictures.setdefault(image, []).extend(objects)
+    for image, objects in pictures.items():
+        shares = columns is not None and columns.is_share
+        yield Entry(image, path, tuple(objects), shares=shares)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where in a row is what.
+
+    Args:
+        places: index by meaning, as in ``_WORDS``; of these only ``difficult`` may be missing.
+        names: all columns, for messages.
+        is_stem: pictures may be named without their suffix.
+        is_share: corners are shares of the picture's width and height, not pixels.
+    """
+
+    places: dict[str, int]
+    names: tuple[str, ...] = HEADER
+    is_stem: bool = False
+    is_share: bool = False
+
+
+_PLAIN = Columns({name: index for index, name in enumerate(HEADER)})
+
+
+def _columns(file: Path, row: list[str]) -> tuple[Columns, bool]:
+    """The columns as the first row tells them, and whether it is a header.
+
+    Raises:
+        DataError: it is a header, but a column is missing.
+    """
+    words = [re.sub(r"[\s._-]+", "", cell).casefold() for cell in row]
+    found = {
+        meaning: words.index(next(word for word in known if word in words))
+        for meaning, known in _WORDS.items()
+        if not set(known).isdisjoint(words)
+    }
+    if found.keys().isdisjoint(_CORNERS) and not _is_unknown_header(row):
+        return _PLAIN, False
+    missing = [name for name in HEADER if name not in found]
+    if missing:
+        shown = ",".join(row) if len(",".join(row)) <= 200 else f"of {len(row)} columns"
+        raise DataError(
+            f"{file}: its header {shown} has no column that is known for {', '.join(missing)}; "
+            f"needed are {_NEEDED}"
+        )
+    # Open Images' files are those with a LabelName; Kaggle's with an image_id are in pixels.
+    is_stem = words[found["path"]] == "imageid"
+    is_share = is_stem and words[found["class"]] == "labelname"
+    return Columns(found, tuple(row), is_stem, is_share), True
+
+
+def _is_unknown_header(row: list[str]) -> bool:
+    """Whether a row without a known corner is still a header: several words and no number."""
+    texts = [cell for cell in row if cell]
+    is_row = len(row) == len(HEADER) and not any(row[1:5])
+    return len(texts) > 1 and not is_row and not any(map(_is_number, texts))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _by_split(files: list[Path]) -> dict[str, Path]:
+    return {_split_name(file): file for file in files if file.is_file()}
+
+
+def _split_name(file: Path) -> str:
+    return file.absolute().parent.name if file.name == ROBOFLOW else file.stem
+
+
+def _beside(file: Path) -> list[Path]:
+    """The files of the data set that ``file`` is a split of."""
+    if file.name == ROBOFLOW:
+        return list(file.absolute().parent.parent.glob(f"*/{ROBOFLOW}"))
+    return list(file.parent.glob(f"*{file.suffix}"))
+
+
+def _folders(file: Path) -> tuple[Path, ...]:
+    """Where a file's relative paths may start; ``train_labels.csv`` also at ``images/train``."""
+    split = re.sub(r"_(labels|annotations)$", "", file.stem)
+    places = ("", "images", split, f"images/{split}", f"images/{common_name(split)}")
+    return existing_folders(file.parent / place for place in places)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -59,7 +190,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             reader = csv.reader(file)
             for row in reader:
                 cells = [cell.strip() for cell in row]
-                if any(cells) and not (reader.line_num == 1 and cells == HEADER):
+                if any(cells):
                     yield reader.line_num, cells
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from None
@@ -69,16 +200,18 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _read_row(row: list[str], place: str) -> tuple[str, Object | None]:
+def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object | None]:
     """A row's picture and its object, None for a row that says there is none."""
-    if len(row) != len(HEADER):
-        raise DataError(f"has {len(row)} cells instead of {len(HEADER)} ({','.join(HEADER)})")
-    name, *corners, label = row
+    if len(row) != len(columns.names):
+        raise DataError(
+            f"has {len(row)} cells instead of {len(columns.names)} ({','.join(columns.names)})"
+        )
+    name, *corners, label = (row[columns.places[meaning]] for meaning in HEADER)
     if not name:
         raise DataError("names no picture")
     if leaves_folder(name) and not _is_absolute(name):
         raise DataError(f"has {name!r}, a path that leaves the data set")
-    if label == BACKGROUND or not any(row[1:]):
+    if label == BACKGROUND or not any((*corners, label)):
         return name, None
     if not label:
         raise DataError("names no class")
@@ -86,7 +219,9 @@ def _read_row(row: list[str], place: str) -> tuple[str, Object | None]:
         x1, y1, x2, y2 = (float(corner) for corner in corners)
     except ValueError:
         raise DataError(f"has corners {','.join(corners)!r}, which are not four numbers") from None
-    return name, Object(label, (x1, y1, x2, y2), (x1, y1, x2, y2), place)
+    flag = row[columns.places[DIFFICULT]] if DIFFICULT in columns.places else ""
+    difficult = flag.lower() in ("1", "true", "yes")
+    return name, Object(label, (x1, y1, x2, y2), (x1, y1, x2, y2), place, difficult)
 
 
 def _is_absolute(name: str) -> bool:

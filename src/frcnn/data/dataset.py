@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from frcnn.data.csv_file import SUFFIXES as CSV_SUFFIXES
-from frcnn.data.csv_file import csv_split, csv_splits, read_csv
-from frcnn.data.entries import Entry, Object, Report, checked_objects, checked_size
+from frcnn.data.entries import (
+    Entry,
+    Object,
+    Reading,
+    Report,
+    Source,
+    checked_objects,
+    checked_size,
+)
 from frcnn.data.faults import DataError, Fault, describe_faults, plural
+from frcnn.data.formats import find_source
 from frcnn.data.images import image_size
-from frcnn.data.voc import YEARS, read_voc, voc_roots, voc_splits
-from frcnn.structures import Sample
+from frcnn.data.names import common_name, match_split, respelled
+from frcnn.structures import Sample, box_areas
 
 __all__ = ["DataError", "Dataset", "Fault", "available_splits", "hold_out", "open_dataset"]
+
+Checked = tuple[Entry, tuple[int, int], list[Object]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +39,8 @@ class Dataset:
         classes: class names; a sample's labels are indices into it.
         root: the folder or file that was opened.
         split: the split that was read, None for all of it.
-        faults: what was left out when it was opened; a subset has none.
+        faults: what was left out when it was opened, and remarks; a subset has none.
+        unknown: classes that have boxes but were not asked for; the boxes are left out.
     """
 
     samples: tuple[Sample, ...]
@@ -38,6 +48,7 @@ class Dataset:
     root: Path
     split: str | None = None
     faults: tuple[Fault, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -60,6 +71,19 @@ class Dataset:
         else:
             chosen = tuple(self.samples[int(index)] for index in keep)
         return Dataset(chosen, self.classes, self.root, self.split)
+
+    def with_classes(self, classes: Sequence[str]) -> Dataset:
+        """The same with another list of classes, which must hold those of the boxes.
+
+        Raises:
+            ValueError: a class that has boxes is not among ``classes``.
+        """
+        missing = [n for n, count in self.box_counts().items() if count and n not in classes]
+        if missing:
+            raise ValueError(f"Expected classes with {missing[0]!r}. Received: {classes}.")
+        new = np.array([[*classes, name].index(name) for name in self.classes], np.int64)
+        samples = tuple(replace(sample, labels=new[sample.labels]) for sample in self.samples)
+        return replace(self, samples=samples, classes=tuple(classes))
 
     def box_counts(self) -> dict[str, int]:
         """How many boxes each class has, difficult ones included."""
@@ -96,56 +120,80 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     strict: bool = False,
 ) -> Dataset:
-    """Open a PASCAL VOC folder or a CSV file of boxes.
+    """Open a data set in PASCAL VOC's, COCO's or YOLO's format, or a CSV file of boxes.
+
+    The format is seen from the path. Crowd regions of COCO, like VOC's difficult objects, are
+    neither trained on nor scored.
 
     Args:
-        path: a VOC root, a folder with ``VOC2007`` and/or ``VOC2012`` below it (merged), or a
-            ``.csv`` (or ``.txt``) file.
-        split: for VOC a list of ``ImageSets/Main`` by its name; for a CSV file the name of
-            another one beside it. None reads every annotation of the folder, or the file itself.
+        path: one of
+
+            - a VOC root, or a folder with ``VOC2007`` and/or ``VOC2012`` below it (merged);
+            - a COCO JSON file, or a folder with ``annotations/instances_<split>.json`` or
+              ``<split>/_annotations.coco.json``;
+            - a YOLO ``data.yaml``, or a folder with one, or with ``images`` and ``labels``;
+            - a ``.csv`` (or ``.txt``) file, or a folder of ``.csv`` files.
+        split: for VOC a list of ``ImageSets/Main`` by its name; for COCO and CSV the file's name
+            without ``instances_`` and the suffix, or its folder's; for YOLO a key of the
+            ``data.yaml`` or the folder's name. ``val`` also finds ``valid`` and ``val2017``, and
+            the like. None reads everything in a folder, or the file itself.
         classes: the class names, in the order of their labels; boxes of other classes are left
-            out. None takes the sorted names of the boxes read, so that the labels of one split
-            do not depend on another.
+            out. None takes those that the data set declares, in its order (COCO, YOLO), else the
+            sorted names of the boxes read, so that labels do not depend on another split.
         strict: raise at the first fault instead of leaving the picture or the box out.
 
     Raises:
-        DataError: ``path`` is neither, the split does not exist, no picture is usable, or
+        DataError: ``path`` is none of these, the split does not exist, no picture is usable, or
             anything is at fault while ``strict``.
     """
     path = Path(path)
     faults: list[Fault] = []
 
     def report(fault: Fault) -> None:
-        if strict:
+        if strict and not fault.is_remark:
             raise DataError(str(fault))
         faults.append(fault)
 
-    checked = []
-    for entry in _entries(path, split, report):
-        size = checked_size(entry, report)
-        if size is not None:
-            checked.append((entry, size, checked_objects(entry, size, report)))
+    source = find_source(path)
+    if split is not None:
+        split = _existing_split(path, split, source)
+    reading = source.read(split, report)
+    checked = _checked(reading, report)
     if not checked:
         first = f"; the first fault is {faults[0]}" if faults else ""
         raise DataError(f"{path}: has no usable picture{_of(split)}{first}")
     if classes is None:
-        classes = sorted({item.name for *_, objects in checked for item in objects})
+        classes = reading.classes or sorted({o.name for *_, objects in checked for o in objects})
         if not classes:
             raise DataError(f"{path}: has no usable box{_of(split)}, so no class to learn")
+        _report_respelled(path, classes, report)
     labels = {name: label for label, name in enumerate(classes)}
-    _report_unknown(checked, labels, report)
+    unknown = _report_unknown(checked, labels, report)
     samples = tuple(_sample(entry, size, objects, labels) for entry, size, objects in checked)
-    return Dataset(samples, tuple(classes), path, split, tuple(faults))
+    return Dataset(samples, tuple(classes), path, split, tuple(faults), unknown)
 
 
 def available_splits(path: str | os.PathLike) -> tuple[str, ...]:
     """The splits that ``open_dataset`` would accept at ``path``, sorted.
 
     Raises:
-        DataError: ``path`` is neither a VOC folder nor a CSV file.
+        DataError: ``path`` is no data set.
     """
-    path = Path(path)
-    return csv_splits(path) if _is_csv(path) else voc_splits(_roots(path))
+    return find_source(Path(path)).splits
+
+
+def training_split(path: str | os.PathLike) -> str | None:
+    """The split to train on where none is named: ``train``; None for everything at ``path``.
+
+    A file of boxes is what is trained on whatever it is called, so it must itself be ``train``.
+
+    Raises:
+        DataError: ``path`` is no data set.
+    """
+    source = find_source(Path(path))
+    if source.own is None:
+        return match_split("train", source.splits)
+    return source.own if common_name(source.own) == "train" else None
 
 
 def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -175,48 +223,44 @@ def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset,
     return replace(dataset.subset(rest), faults=dataset.faults), dataset.subset(sorted(held))
 
 
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() in CSV_SUFFIXES and path.is_file()
+def _existing_split(path: Path, wanted: str, source: Source) -> str:
+    if wanted in source.unlisted:
+        return wanted
+    split = match_split(wanted, source.splits)
+    if split is None:
+        existing = ", ".join(source.splits) or "none"
+        raise DataError(f"{path}: has no split {wanted!r}; it has {existing}")
+    return split
 
 
-def _roots(path: Path) -> tuple[Path, ...]:
-    roots = voc_roots(path)
-    if not roots:
-        state = "is no data set" if path.exists() else "does not exist"
-        raise DataError(
-            f"{path}: {state}; expected a VOC folder (Annotations/ in it, "
-            f"or in {' or '.join(YEARS)} below it) or a .csv file"
-        )
-    return roots
-
-
-def _entries(path: Path, split: str | None, report: Report) -> Iterable[Entry]:
-    if _is_csv(path):
-        file = path if split is None else csv_split(path, split)
-        if not file.is_file():
-            raise DataError(_no_split(path, split, csv_splits(path)))
-        return read_csv(file, report)
-    roots = _roots(path)
-    if split is not None and not any(
-        (root / "ImageSets" / "Main" / f"{split}.txt").is_file() for root in roots
-    ):
-        raise DataError(_no_split(path, split, voc_splits(roots)))
-    return read_voc(roots, split, report)
-
-
-def _no_split(path: Path, split: str | None, existing: tuple[str, ...]) -> str:
-    return f"{path}: has no split {split!r}; it has {', '.join(existing) or 'none'}"
+def _checked(reading: Reading, report: Report) -> list[Checked]:
+    """The usable pictures with their sizes and sound objects; each picture once."""
+    checked, seen = [], set()
+    for entry in reading.entries:
+        if entry.image in seen:  # splits may overlap
+            continue
+        seen.add(entry.image)
+        size = checked_size(entry, report)
+        if size is not None:
+            checked.append((entry, size, checked_objects(entry, size, report)))
+    return checked
 
 
 def _of(split: str | None) -> str:
     return f" in split {split!r}" if split else ""
 
 
+def _report_respelled(path: Path, classes: Sequence[str], report: Report) -> None:
+    for index, name in enumerate(classes):
+        other = respelled(name, classes[:index])
+        if other is not None:
+            problem = f"has the classes {other!r} and {name!r}: if they are one, spell them alike"
+            report(Fault(path, problem))
+
+
 def _report_unknown(
-    checked: list[tuple[Entry, tuple[int, int], list[Object]]],
-    labels: dict[str, int],
-    report: Report,
-) -> None:
+    checked: list[Checked], labels: dict[str, int], report: Report
+) -> tuple[str, ...]:
     """One fault for each class that has boxes but no label, at the file that has it first."""
     found: dict[str, tuple[Path, int]] = {}
     for entry, _, objects in checked:
@@ -226,17 +270,23 @@ def _report_unknown(
                 found[item.name] = (file, count + 1)
     for name, (file, count) in found.items():
         problem = f"has class {name!r}, not among the {plural(len(labels), 'class')} expected"
-        report(Fault(file, f"{problem} ({plural(count, 'box')} in all)", boxes=count))
+        other = respelled(name, labels)
+        hint = f"; is {other!r} meant?" if other else ""
+        report(Fault(file, f"{problem} ({plural(count, 'box')} in all){hint}", boxes=count))
+    return tuple(found)
 
 
 def _sample(
     entry: Entry, size: tuple[int, int], objects: list[Object], labels: dict[str, int]
 ) -> Sample:
     known = [item for item in objects if item.name in labels]
+    boxes = np.asarray([item.box for item in known], np.float32).reshape(-1, 4)
+    stated = np.asarray([item.area for item in known], np.float64)  # NaN where there is none
     return Sample(
         image=entry.image,
-        boxes=np.asarray([item.box for item in known], np.float32).reshape(-1, 4),
+        boxes=boxes,
         labels=np.asarray([labels[item.name] for item in known], np.int64),
         difficult=np.asarray([item.difficult for item in known], bool),
         size=size,
+        areas=np.where(np.isnan(stated), box_areas(boxes), stated),
     )

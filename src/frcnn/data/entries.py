@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
@@ -28,7 +28,8 @@ class Object:
         box: xyxy in pixels, continuous, counted from 0.
         stated: the same numbers as the file has them, for messages and for the test of area.
         place: where in the file it stands, e.g. ``"object 3"`` or ``"line 12"``.
-        difficult: neither trained on nor scored.
+        difficult: neither trained on nor scored; COCO's crowds are read as such.
+        area: square pixels that the annotation states (COCO: of the mask), else None.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Object:
     stated: Box
     place: str
     difficult: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,44 @@ class Entry:
         source: the annotation file.
         objects: what it shows; none for a negative.
         size: (height, width) the annotation states, else None.
+        shares: boxes are shares of the picture's width and height, not pixels.
     """
 
     image: Path
     source: Path
     objects: tuple[Object, ...] = ()
     size: tuple[int, int] | None = None
+    shares: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader makes of a split.
+
+    Args:
+        entries: its pictures; a reader may go on reading while they are asked for.
+        classes: the class names in the order the data set declares, None if it declares none.
+    """
+
+    entries: Iterable[Entry]
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set that a reader found at a path and has not read yet.
+
+    Args:
+        splits: names of its splits.
+        read: takes one of them, or None for all there is at the path, and where to report.
+        own: the split that the path itself is, if it is the file of one.
+        unlisted: names that ``read`` also takes.
+    """
+
+    splits: tuple[str, ...]
+    read: Callable[[str | None, Report], Reading]
+    own: str | None = None
+    unlisted: tuple[str, ...] = ()
 
 
 def leaves_folder(path: str) -> bool:
@@ -93,11 +127,11 @@ def checked_objects(entry: Entry, size: tuple[int, int], report: Report) -> list
     """
     sound = []
     for item in entry.objects:
+        if entry.shares:
+            item = replace(item, box=_scale(item.box, size), stated=_scale(item.stated, size))
         problem = _box_problem(item, size)
         if problem is None:
-            sound.append(
-                Object(item.name, _clip(item.box, size), item.stated, item.place, item.difficult)
-            )
+            sound.append(replace(item, box=_clip(item.box, size)))
         else:
             report(Fault(entry.source, f"{item.place} ({item.name}) {problem}", boxes=1))
     return sound
@@ -122,6 +156,12 @@ def _box_problem(item: Object, size: tuple[int, int]) -> str | None:
     if x2 <= x1 or y2 <= y1:  # too thin for single precision
         return f"has a box without area: {shown}"
     return None
+
+
+def _scale(box: Box, size: tuple[int, int]) -> Box:
+    height, width = size
+    x1, y1, x2, y2 = box
+    return x1 * width, y1 * height, x2 * width, y2 * height
 
 
 def _clip(box: Box, size: tuple[int, int]) -> Box:

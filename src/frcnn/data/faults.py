@@ -30,6 +30,8 @@ class ImageError(DataError):
 class Fault:
     """One thing wrong with a data set, and what was left out because of it.
 
+    One for which nothing was left out is a remark on how the data set is read.
+
     Args:
         file: the file at fault.
         problem: what is wrong, with the offending value, without the path.
@@ -41,6 +43,11 @@ class Fault:
     problem: str
     images: int = 0
     boxes: int = 0
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether nothing was left out."""
+        return not self.images and not self.boxes
 
     def __str__(self) -> str:
         return f"{self.file}: {self.problem}"
@@ -57,16 +64,21 @@ def describe_faults(faults: tuple[Fault, ...], named: int = 10) -> str:
 
     Args:
         faults: what was found.
-        named: how many faults are shown in full; the rest are only counted.
+        named: how many faults, and how many remarks, are shown in full; the rest are only counted.
 
     Returns:
         Lines without a final newline; an empty string if there are no faults.
     """
-    if not faults:
-        return ""
-    images, boxes = sum(f.images for f in faults), sum(f.boxes for f in faults)
-    lines = [f"Left out: {plural(images, 'image')} and {plural(boxes, 'box')}."]
-    lines += [f"  {fault}" for fault in faults[:named]]
-    if len(faults) > named:
-        lines.append(f"  and {plural(len(faults) - named, 'more fault')}")
+    losses = [fault for fault in faults if not fault.is_remark]
+    remarks = [fault for fault in faults if fault.is_remark]
+    lines = []
+    if losses:
+        images, boxes = sum(f.images for f in losses), sum(f.boxes for f in losses)
+        lines.append(f"Left out: {plural(images, 'image')} and {plural(boxes, 'box')}.")
+        lines += [f"  {fault}" for fault in losses[:named]]
+        if len(losses) > named:
+            lines.append(f"  and {plural(len(losses) - named, 'more fault')}")
+    lines += [f"Note: {fault}" for fault in remarks[:named]]
+    if len(remarks) > named:
+        lines.append(f"  and {plural(len(remarks) - named, 'more note')}")
     return "\n".join(lines)

@@ -76,8 +76,10 @@ def _checked_size(path: Path, data: Buffer) -> tuple[int, int]:
 
 def _picture_file(path: str | os.PathLike) -> Path:
     path = Path(path)
-    if not path.is_file():  # opening a pipe or a device might wait for ever
-        raise ImageError(path, "is not a file" if path.exists() else "does not exist")
+    # Opening a pipe or a device might wait for ever. Unlike Path.is_file, this also takes names
+    # that no file can have.
+    if not os.path.isfile(path):
+        raise ImageError(path, "is not a file" if os.path.exists(path) else "does not exist")
     return path
 
 

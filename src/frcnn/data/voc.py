@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from frcnn.data.entries import Box, Entry, Object, Report, leaves_folder
+from frcnn.data.entries import Box, Entry, Object, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault
 from frcnn.data.images import SUFFIXES
 
@@ -24,11 +24,27 @@ YEARS = ("VOC2007", "VOC2012")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
+def voc_source(path: Path) -> Source | None:
+    """The VOC data set at ``path``, None if there is none."""
+    roots = voc_roots(path)
+    if not roots:
+        return None
+
+    def read(split: str | None, report: Report) -> Reading:
+        return Reading(read_voc(roots, split, report))
+
+    return Source(voc_splits(roots), read, unlisted=tuple(file.stem for file in _lists(roots)))
+
+
 def voc_roots(path: Path) -> tuple[Path, ...]:
     """The VOC roots at ``path``: itself, or ``VOC2007`` and ``VOC2012`` below it, or none."""
-    return tuple(
-        root for root in (path, *(path / year for year in YEARS)) if (root / "Annotations").is_dir()
-    )
+    candidates = (path, *(path / year for year in YEARS))
+    return tuple(root for root in candidates if root.is_dir() and _has_annotations(root))
+
+
+def _has_annotations(root: Path) -> bool:
+    # Where a file system ignores case, COCO's "annotations" would answer to VOC's name.
+    return (root / "Annotations").is_dir() and "Annotations" in os.listdir(root)
 
 
 def voc_splits(roots: Iterable[Path]) -> tuple[str, ...]:
@@ -37,13 +53,16 @@ def voc_splits(roots: Iterable[Path]) -> tuple[str, ...]:
     The lists of one class (``cat_train.txt``, whose lines end in -1, 0 or 1) are left out.
     """
     names = set()
-    for root in roots:
-        for file in (root / "ImageSets" / "Main").glob("*.txt"):
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                first = next(lines, "")
-            if not re.search(r"\s(-1|0|1)\s*$", first):
-                names.add(file.stem)
+    for file in _lists(roots):
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            first = next(lines, "")
+        if not re.search(r"\s(-1|0|1)\s*$", first):
+            names.add(file.stem)
     return tuple(sorted(names))
+
+
+def _lists(roots: Iterable[Path]) -> list[Path]:
+    return [file for root in roots for file in (root / "ImageSets" / "Main").glob("*.txt")]
 
 
 def read_voc(roots: Iterable[Path], split: str | None, report: Report) -> Iterator[Entry]:

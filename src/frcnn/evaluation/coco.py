@@ -1,12 +1,12 @@
 """COCO's twelve figures for boxes, computed by faster-coco-eval (equal to pycocotools).
 
-Two things COCO has no word for are settled here:
+Two things are settled here:
 
 - A difficult object is passed on as COCO's ``iscrowd``: detections on it are ignored, however
   many, where "on it" means that the intersection covers enough of the *detection* (not of the
-  union). This is also how COCO's own crowd regions are to be read into ``Sample.difficult``.
-- The area that sorts objects into small, medium and large is that of the box. COCO's published
-  figures use the area of the object's mask, which is smaller.
+  union). COCO's own crowd regions are read into ``Sample.difficult``, so theirs is the meaning.
+- The area that sorts objects into small, medium and large is ``Sample.areas``: that of the mask
+  where a COCO file states it, as in COCO's published figures, else that of the box.
 """
 
 from __future__ import annotations
@@ -111,15 +111,15 @@ def _silent(*_: object) -> None:
 def _ground_truth(samples: Sequence[Sample], classes: Sequence[str]) -> dict:
     annotations = []
     for image_id, sample in enumerate(samples, 1):
-        rows = zip(_xywh(sample.boxes), sample.labels, sample.difficult, strict=True)
-        for (x, y, width, height), label, crowd in rows:
+        columns = (_xywh(sample.boxes), sample.labels, sample.difficult, sample.areas.tolist())
+        for box, label, crowd, area in zip(*columns, strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,  # 0 would mean "unmatched" to the evaluator
                     "image_id": image_id,
                     "category_id": int(label) + 1,
-                    "bbox": [x, y, width, height],
-                    "area": width * height,
+                    "bbox": box,
+                    "area": area,
                     "iscrowd": int(crowd),
                 }
             )

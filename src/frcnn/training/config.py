@@ -18,13 +18,15 @@ class Config:
     """Train a detector: from labelled images to a run folder.
 
     Args:
-        data: a VOC root (itself, or with VOC2007/ and VOC2012/ below it) or a CSV file with rows
-            path,x1,y1,x2,y2,class.
+        data: a VOC root (itself, or with VOC2007/ and VOC2012/ below it); COCO: a .json file, or
+            a folder with annotations/instances_*.json or SPLIT/_annotations.coco.json; YOLO: a
+            data.yaml, or a folder with images/ and labels/; or a CSV file with rows
+            path,x1,y1,x2,y2,class or a header that names such columns.
         preset: the architecture; `frcnn presets` lists them.
         weights: where training starts: imagenet (features only), none, or a file: a .keras model
             trained here, or the weights the preset's features come in (Keras .h5, .pth).
-        train_split: the images to train on: a file of ImageSets/Main, or a CSV beside the CSV.
-            Left out: train if there is one, else everything.
+        train_split: the images to train on: a split of the data by its name (VOC: a file of
+            ImageSets/Main). Left out: train if there is one, else everything.
         val_split: the images to validate on, or none. Left out: val beside train if they share no
             image, else a tenth of the training images is held out.
         epochs: passes over the training images.

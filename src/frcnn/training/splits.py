@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
-from frcnn.data.dataset import Dataset, available_splits, hold_out, open_dataset
+from frcnn.data.dataset import (
+    Dataset,
+    available_splits,
+    hold_out,
+    open_dataset,
+    training_split,
+)
+from frcnn.data.names import common_name, match_split, respelled
 from frcnn.errors import UserError
 from frcnn.training.config import Config
 
@@ -34,19 +40,15 @@ def open_splits(config: Config) -> Splits:
         DataError: data that cannot be used; with ``config.strict``, anything at fault.
         UserError: no object to train on, or no image left to train on.
     """
-    splits = available_splits(config.data)
-    name = config.train_split
-    is_csv = Path(config.data).suffix.lower() == ".csv"
-    if name is None and "train" in splits and not is_csv:
-        name = "train"
+    name = config.train_split or training_split(config.data)
     train = open_dataset(config.data, name, strict=config.strict)
-    result = _with_validation(config, train, name, splits)
+    result = _with_validation(config, train)
     if not any((sample.labels[~sample.difficult] >= 0).any() for sample in result.train):
         raise UserError(f"{config.data}: no image of the training split has an object.")
     return result
 
 
-def _with_validation(config: Config, train: Dataset, name, splits) -> Splits:
+def _with_validation(config: Config, train: Dataset) -> Splits:
     if config.val_split == "none":
         return Splits(train, None, "No validation: the last epoch counts as the best.")
     if config.val_split is not None:
@@ -56,17 +58,30 @@ def _with_validation(config: Config, train: Dataset, name, splits) -> Splits:
         note = f"Validation: {len(validation)} images of {chosen}."
         if shared:
             note += f" {shared} of them are trained on too, so its figures are too high."
-        return Splits(train, validation, note)
-    if name == "train" and "val" in splits:
-        validation = open_dataset(config.data, "val", train.classes, config.strict)
+        return Splits(train, validation, note + _lacking(train, validation))
+    beside = match_split("val", available_splits(config.data))
+    if train.split and common_name(train.split) == "train" and beside:
+        validation = open_dataset(config.data, beside, train.classes, config.strict)
         if not _shared(train, validation):
-            return Splits(train, validation, f"Validation: {len(validation)} images of val.")
+            note = f"Validation: {len(validation)} images of {beside}."
+            return Splits(train, validation, note + _lacking(train, validation))
     rest, held = hold_out(train, HELD_OUT, config.seed)
     note = (
         f"Validation: {len(held)} of the {len(train)} images, held out (seed {config.seed}); "
         "--val-split names others, or none."
     )
     return Splits(replace(rest, faults=train.faults), held, note)
+
+
+def _lacking(train: Dataset, validation: Dataset) -> str:
+    """What to say of classes that only the validation images have."""
+    names = []
+    for name in validation.unknown:
+        other = respelled(name, train.classes)
+        names.append(f"{name!r}" + (f" (spelled {other!r} in training)" if other else ""))
+    if not names:
+        return ""
+    return f" Its boxes of classes that the training images lack are left out: {', '.join(names)}."
 
 
 def _shared(first: Dataset, second: Dataset) -> int:

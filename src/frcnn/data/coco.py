@@ -1,0 +1,257 @@
+"""COCO's instance annotations: one JSON file a split, boxes as (x, y, width, height).
+
+Corners count from 0 and are continuous. A crowd region (``iscrowd``) becomes a difficult object;
+the area an annotation states is kept, since COCO's figures sort objects by it; masks are passed
+over. Categories become classes by name, in the order of their ids, which may have gaps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from frcnn.data.entries import Entry, Object, Reading, Report
+from frcnn.data.faults import DataError, Fault
+from frcnn.data.lookup import find_picture
+
+Id = int | str
+Picture = tuple[Path | None, tuple[int, int] | None]
+
+_LISTS = {"images": "image", "annotations": "annotation", "categories": "category"}
+
+
+def read_coco(file: Path, folders: Sequence[Path], report: Report) -> Reading:
+    """Read one file.
+
+    Args:
+        file: the JSON file.
+        folders: where its pictures may be; the first that has one counts.
+        report: called with one fault for each picture and each box that cannot be used.
+
+    Raises:
+        DataError: the file cannot be read, is not JSON, or lacks one of COCO's three lists.
+    """
+    data = _load(file)
+    names = _categories(file, data, report)
+    pictures = _pictures(file, data, folders, report)
+    objects = _objects(file, data, names, pictures, report)
+    entries = [
+        Entry(image, file, tuple(objects.get(id_, ())), size)
+        for id_, (image, size) in pictures.items()
+        if image is not None
+    ]
+    return Reading(entries, tuple(dict.fromkeys(names.values())))
+
+
+def _load(file: Path) -> dict[str, list]:
+    try:
+        data = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+    except RecursionError:
+        raise DataError(f"{file}: is not COCO JSON: it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not JSON: no UTF-8 text (byte {error.start})") from None
+    except ValueError as error:  # a syntax error, or a number of thousands of digits
+        raise DataError(f"{file}: is not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise DataError(
+            f"{file}: is not COCO instance JSON: it holds {_shown(data)} in place of an object "
+            f"with the lists {', '.join(_LISTS)}"
+        )
+    for key in _LISTS:
+        if not isinstance(data.get(key), list):
+            state = f"{key} is {_shown(data[key])}" if key in data else f"it has no {key}"
+            raise DataError(f"{file}: is not COCO instance JSON: {state}; expected a list")
+    return data
+
+
+def _records(
+    file: Path, data: dict[str, list], key: str, report: Callable[[str], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of a list with the words for each; those that are no objects are reported."""
+    for number, record in enumerate(data[key], 1):
+        if not isinstance(record, dict):
+            report(f"has {_shown(record)} as record {number} of {key}, not an object")
+        else:
+            id_ = record.get("id")
+            place = f"{_LISTS[key]} {_shown(id_)}" if _is_id(id_) else f"record {number} of {key}"
+            yield place, record
+
+
+def _categories(file: Path, data: dict[str, list], report: Report) -> dict[Id, str]:
+    """Class names by category id, in the order of the ids."""
+    names: dict[Id, str] = {}
+
+    def fail(problem: str) -> NoReturn:
+        raise DataError(f"{file}: {problem}")
+
+    for place, record in _records(file, data, "categories", fail):
+        id_, name = record.get("id"), record.get("name")
+        if not _is_id(id_):
+            fail(f"{place} has {_shown(id_)} as its id, neither a whole number nor text")
+        if not isinstance(name, str) or not name.strip() or not _is_text(name):
+            fail(f"{place} has {_shown(name)} as its name")
+        name = name.strip()
+        if id_ in names:
+            fail(f"{place} is there twice, as {names[id_]!r} and as {name!r}")
+        if name in names.values():
+            report(Fault(file, f"has two categories {name!r}: read as one class"))
+        names[id_] = name
+    for id_ in _placeholders(data, names):
+        place = f"category {_shown(id_)} ({names.pop(id_)})"
+        report(Fault(file, f"{place} only groups the others and is not read as a class"))
+    return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+
+
+def _placeholders(data: dict[str, list], names: dict[Id, str]) -> list[Id]:
+    """The unused first category of Roboflow's exports, which all the others are under."""
+    if len(names) < 2:
+        return []
+    records = [record for record in data["categories"] if isinstance(record, dict)]
+    parents = {record["id"]: record.get("supercategory") for record in records}
+    used = [r.get("category_id") for r in data["annotations"] if isinstance(r, dict)]
+    return [
+        id_
+        for id_, name in names.items()
+        if all(parents[other] == name for other in names if other != id_)
+        and parents[id_] != name
+        and id_ not in used
+    ]
+
+
+def _pictures(
+    file: Path, data: dict[str, list], folders: Sequence[Path], report: Report
+) -> dict[Id, Picture]:
+    """Path and stated (height, width) by image id; no path where the picture was left out."""
+    found: dict[Id, Picture] = {}
+    seen: set[Path] = set()
+
+    def leave_out(problem: str) -> None:
+        report(Fault(file, problem, images=1))
+
+    for place, record in _records(file, data, "images", leave_out):
+        id_ = record.get("id")
+        if not _is_id(id_):
+            leave_out(f"{place} has {_shown(id_)} as its id, neither a whole number nor text")
+        elif id_ in found:
+            leave_out(f"{place} is there twice, again as {_shown(record.get('file_name'))}")
+        else:
+            found[id_] = None, None
+            try:
+                path = _picture(record, folders, seen)
+            except DataError as error:
+                leave_out(f"{place} {error}")
+            else:
+                seen.add(path)
+                found[id_] = path, _size(record)
+    return found
+
+
+def _picture(record: dict[str, Any], folders: Sequence[Path], seen: set[Path]) -> Path:
+    name = record.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"has {_shown(name)} as its file_name")
+    path = find_picture(name, folders)
+    if path in seen:
+        raise DataError(f"has the file_name of another image, {_shown(name)}")
+    return path
+
+
+def _objects(
+    file: Path,
+    data: dict[str, list],
+    names: dict[Id, str],
+    pictures: dict[Id, Picture],
+    report: Report,
+) -> dict[Id, list[Object]]:
+    """The objects by image id. Those of pictures left out are not counted again."""
+    objects: dict[Id, list[Object]] = {}
+    ids: set[Id] = set()
+    repeated: list[Id] = []
+
+    def leave_out(problem: str) -> None:
+        report(Fault(file, problem, boxes=1))
+
+    for place, record in _records(file, data, "annotations", leave_out):
+        image, id_ = record.get("image_id"), record.get("id")
+        if not _is_id(image) or image not in pictures:
+            leave_out(f"{place} is of image {_shown(image)}, which the file does not list")
+        elif pictures[image][0] is not None:
+            try:
+                item = _object(record, place, names)
+            except DataError as error:
+                leave_out(f"{place} {error}")
+                continue
+            objects.setdefault(image, []).append(item)
+            if _is_id(id_):
+                repeated += [id_] if id_ in ids else []
+                ids.add(id_)
+    if repeated:
+        problem = f"repeats ids of annotations ({len(repeated)} times, first {_shown(repeated[0])})"
+        report(Fault(file, f"{problem}: all of these boxes are read"))
+    return objects
+
+
+def _object(record: dict[str, Any], place: str, names: dict[Id, str]) -> Object:
+    category, bbox = record.get("category_id"), record.get("bbox")
+    if not _is_id(category) or category not in names:
+        raise DataError(f"is of category {_shown(category)}, which the file does not list")
+    if bbox is None:
+        raise DataError(f"({names[category]}) has no bbox")
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+        raise DataError(f"({names[category]}) has {_shown(bbox)} as its bbox, not four numbers")
+    x, y, width, height = map(float, bbox)
+    if width <= 0 or height <= 0:
+        raise DataError(f"({names[category]}) has a bbox without area: {_shown(bbox)}")
+    box = (x, y, x + width, y + height)
+    crowd = record.get("iscrowd") in (1, "1")
+    return Object(names[category], box, box, place, crowd, _area(record))
+
+
+def _area(record: dict[str, Any]) -> float | None:
+    area = record.get("area")
+    if not _is_number(area) or not 0 <= area < math.inf:
+        return None
+    return float(area)
+
+
+def _size(record: dict[str, Any]) -> tuple[int, int] | None:
+    """(height, width) as stated; None where it is missing, zero or not a number."""
+    height, width = record.get("height"), record.get("width")
+    if not _is_number(height) or not _is_number(width):
+        return None
+    if not (1 <= height < math.inf and 1 <= width < math.inf):
+        return None
+    return int(height), int(width)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1 << 53  # a longer one may not fit a float
+    return isinstance(value, float)
+
+
+def _is_text(name: str) -> bool:
+    """Whether the name can be written; JSON can hold halves of characters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _shown(value: Any) -> str:
+    """A few words for a value of any kind and length."""
+    if isinstance(value, str):
+        return ascii(value if len(value) <= 60 else value[:60] + "...")
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        if len(value) <= 8 and not any(isinstance(part, (list, dict)) for part in value):
+            return "[" + ", ".join(map(_shown, value)) + "]"
+        return f"a list of {len(value)}"
+    return json.dumps(value)

@@ -1,0 +1,46 @@
+"""All splits of a data set at once, with one list of classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from frcnn.data.dataset import Dataset, available_splits, open_dataset
+from frcnn.data.names import common_name
+
+
+def open_all_splits(
+    path: str | os.PathLike, split: str | None = None, strict: bool = False
+) -> dict[str, Dataset]:
+    """Open every split there is at a path, training first.
+
+    Args:
+        path: as for ``open_dataset``.
+        split: only this one.
+        strict: raise at the first fault.
+
+    Returns:
+        Data sets by the names of their splits, all with the same classes: those of any of them.
+        A data set without splits counts as ``train``.
+
+    Raises:
+        DataError: ``path`` or a split of it cannot be used.
+    """
+    names = (split,) if split is not None else available_splits(path)
+    opened = [open_dataset(path, name, strict=strict) for name in names or (None,)]
+    opened.sort(key=lambda dataset: common_name(dataset.split or "train") != "train")
+    classes = joined_classes(dataset.classes for dataset in opened)
+    return {_name(dataset): dataset.with_classes(classes) for dataset in opened}
+
+
+def joined_classes(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The classes of all lists: sorted if each of the lists is, else in the order of the lists."""
+    lists = tuple(lists)
+    joined = dict.fromkeys(name for names in lists for name in names)
+    in_order = all(names == tuple(sorted(names)) for names in lists)
+    return tuple(sorted(joined) if in_order else joined)
+
+
+def _name(dataset: Dataset) -> str:
+    return Path(dataset.split or "train").stem  # a CSV's split may have been named with its suffix

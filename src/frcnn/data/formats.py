@@ -1,0 +1,49 @@
+"""Which format a data set is in, told from its path alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from frcnn.data.coco_folders import coco_source
+from frcnn.data.csv_file import csv_source
+from frcnn.data.entries import Source
+from frcnn.data.faults import DataError
+from frcnn.data.voc import YEARS, voc_source
+from frcnn.data.yolo_folders import yolo_source
+
+EXPECTED = (
+    f"a VOC folder (Annotations/ in it, or in {' or '.join(YEARS)} below it); "
+    "COCO: a .json file, or a folder with annotations/instances_*.json or "
+    "SPLIT/_annotations.coco.json; "
+    "YOLO: a data.yaml, or a folder with images/ and labels/; "
+    "or a .csv file of boxes, or a folder of them"
+)
+_SHOWN = 8  # names of what a folder holds
+
+
+def find_source(path: Path) -> Source:
+    """The data set at ``path``.
+
+    A folder in several formats is read as the first that fits: VOC, COCO, YOLO, CSV.
+
+    Raises:
+        DataError: there is none, or its description cannot be used.
+    """
+    for look in (voc_source, coco_source, yolo_source, csv_source):
+        source = look(path)
+        if source is not None:
+            return source
+    if not path.exists():
+        raise DataError(f"{path}: does not exist; expected {EXPECTED}")
+    raise DataError(f"{path}: is no data set; expected {EXPECTED}{_contents(path)}")
+
+
+def _contents(path: Path) -> str:
+    """What a folder holds, for the message that it is no data set."""
+    if not path.is_dir():
+        return ""
+    found = sorted(part.name + "/" * part.is_dir() for part in path.iterdir())
+    if not found:
+        return "; the folder is empty"
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"; it holds {', '.join(found[:_SHOWN])}{more}"

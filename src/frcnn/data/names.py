@@ -1,0 +1,35 @@
+"""Names that differ in their spelling only: of splits (``valid``, ``val``) and of classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+VALIDATION = ("val", "valid", "validation")
+
+
+def common_name(split: str) -> str:
+    """What a split is called everywhere: ``train`` for ``train2017``, ``val`` for ``valid``."""
+    name = re.sub(r"(?<=.)[-_]?(19|20)\d\d$", "", split.strip().lower())
+    return VALIDATION[0] if name in VALIDATION else name
+
+
+def match_split(wanted: str, splits: Iterable[str]) -> str | None:
+    """The one of ``splits`` that is meant: of this name, else the only one of its common name."""
+    splits = tuple(splits)
+    if wanted in splits:
+        return wanted
+    same = [split for split in splits if common_name(split) == common_name(wanted)]
+    return same[0] if len(same) == 1 else None
+
+
+def respelled(name: str, classes: Iterable[str]) -> str | None:
+    """The class that differs from ``name`` in case, spaces, hyphens or underscores only."""
+    for known in classes:
+        if known != name and _letters(known) == _letters(name):
+            return known
+    return None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()

@@ -1,0 +1,186 @@
+"""YOLO's labels: a text file a picture, a row an object, all numbers shares of the picture.
+
+A row is ``class cx cy w h``, the centre and the sides of the box as shares of the picture's width
+and height (0 to 1), or ``class x1 y1 x2 y2 x3 y3 ...``, the polygon of a segmentation, which is
+read as the box around it. A picture without a file, or with an empty one, shows no object.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+
+from frcnn.data.entries import Box, Entry, Object, Reading, Report, leaves_folder
+from frcnn.data.faults import DataError, Fault, plural
+from frcnn.data.lookup import find_picture, pictures_below
+from frcnn.data.yolo_settings import MOST_CLASSES
+
+_MOST = 1.5  # of the picture; a box may overhang a little, but pixels are far more
+
+
+def read_yolo(
+    places: Sequence[Path],
+    names: Mapping[int, str] | None,
+    report: Report,
+    folders: Sequence[Path] = (),
+    keypoints: bool = False,
+) -> Reading:
+    """Read the pictures of a split and their labels.
+
+    Args:
+        places: folders of pictures, read with all below them, and text files that list pictures.
+        names: class names by number; None calls each class by its number.
+        report: called with one fault for each picture and each row that cannot be used.
+        folders: where a list's relative paths may start, besides at the list's own folder.
+        keypoints: the numbers behind a row's box are keypoints, not a polygon.
+
+    Raises:
+        DataError: a list that is no text, or pictures none of which has labels.
+    """
+    entries, labelled, numbers = [], 0, set()
+    for image in dict.fromkeys(_pictures(places, folders, report)):
+        file = label_file(image)
+        if file is None:
+            entries.append(Entry(image, image))
+            continue
+        labelled += 1
+        rows = _rows(file, report)
+        if rows is not None:
+            objects = tuple(_objects(file, rows, names, keypoints, numbers, report))
+            entries.append(Entry(image, file, objects, shares=True))
+    if entries and not labelled:
+        expected = _label_files(entries[0].image)[0]
+        raise DataError(
+            f"{places[0]}: none of its {plural(len(entries), 'picture')} has labels; the first of "
+            f"them would be in {expected}"
+        )
+    if names is None:
+        return Reading(entries, tuple(map(str, sorted(numbers))))
+    return Reading(entries, tuple(dict.fromkeys(name for _, name in sorted(names.items()))))
+
+
+def label_file(image: Path) -> Path | None:
+    """The file with a picture's labels: below ``labels`` in place of ``images``, or beside it."""
+    for path in _label_files(image):
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _label_files(image: Path) -> list[Path]:
+    folders = list(image.parent.parts)
+    beside = image.with_suffix(".txt")
+    if "images" not in folders:
+        return [beside]
+    last = len(folders) - 1 - folders[::-1].index("images")
+    folders[last] = "labels"
+    return [Path(*folders, beside.name), beside]
+
+
+def _pictures(places: Sequence[Path], folders: Sequence[Path], report: Report) -> Iterator[Path]:
+    for place in places:
+        yield from (pictures_below(place) if place.is_dir() else _listed(place, folders, report))
+
+
+def _listed(file: Path, folders: Sequence[Path], report: Report) -> Iterator[Path]:
+    """The pictures that a text file lists, one a line, absolute or relative."""
+    for number, line in enumerate(_lines(file), 1):
+        name = line.strip()
+        if not name:
+            continue
+        if leaves_folder(name) and ".." not in PureWindowsPath(name).parts:
+            yield Path(name)
+            continue
+        try:
+            yield find_picture(name, (file.parent, *folders))
+        except DataError as error:
+            report(Fault(file, f"line {number} {error}", images=1))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def _rows(file: Path, report: Report) -> list[str] | None:
+    """The lines of a label file; None, and a fault for its picture, if it is no text."""
+    try:
+        return _lines(file)
+    except DataError as error:
+        report(Fault(file, str(error).removeprefix(f"{file}: "), images=1))
+        return None
+
+
+def _objects(
+    file: Path,
+    rows: list[str],
+    names: Mapping[int, str] | None,
+    keypoints: bool,
+    numbers: set[int],
+    report: Report,
+) -> Iterator[Object]:
+    """The objects of a label file, and their class numbers into ``numbers``."""
+    for line, row in enumerate(rows, 1):
+        if not row.strip():
+            continue
+        try:
+            number, box = _read_row(row.split(), names, keypoints)
+        except DataError as error:
+            report(Fault(file, f"line {line} {error}", boxes=1))
+        else:
+            numbers.add(number)
+            name = str(number) if names is None else names[number]
+            yield Object(name, box, box, f"line {line}")
+
+
+def _read_row(
+    cells: list[str], names: Mapping[int, str] | None, keypoints: bool
+) -> tuple[int, Box]:
+    """A row's class number and its box, xyxy in shares of the picture."""
+    number, *values = (_number(cell) for cell in cells)
+    if not (number.is_integer() and 0 <= number < MOST_CLASSES):
+        raise DataError(f"has class {cells[0]!r}, not a whole number from 0")
+    if names is not None and int(number) not in names:
+        raise DataError(
+            f"has class {int(number)}, but classes are named for {min(names)} to {max(names)} only"
+        )
+    if len(values) != 4 and not keypoints and (len(values) < 6 or len(values) % 2):
+        raise DataError(
+            f"has {plural(len(cells), 'number')}; expected 5 (class, centre x and y, width, "
+            "height), or a class and a polygon of 3 points or more"
+        )
+    if len(values) < 4:
+        raise DataError(f"has {plural(len(cells), 'number')}; expected 5 and keypoints")
+    values = values[:4] if keypoints else values
+    beyond = [value for value in values if abs(value) > _MOST]
+    if beyond:
+        raise DataError(f"has {beyond[0]:g}, which is no share of the picture (0 to 1)")
+    return int(number), _around(values) if len(values) > 4 else _corners(values)
+
+
+def _number(cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        shown = cell if len(cell) <= 40 else cell[:40] + "..."
+        raise DataError(f"has {shown!r}, which is not a number")
+    return value
+
+
+def _corners(values: list[float]) -> Box:
+    x, y, width, height = values
+    if width <= 0 or height <= 0:
+        raise DataError(f"has a box without area, width {width:g} and height {height:g}")
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _around(points: list[float]) -> Box:
+    return min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])

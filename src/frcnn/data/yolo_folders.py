@@ -1,0 +1,170 @@
+"""The layouts of YOLO data sets: a ``data.yaml``, or folders of pictures beside their labels.
+
+Read are Ultralytics' ``data.yaml`` (its paths lead to folders of pictures or to lists of them),
+Roboflow's export (the same, with paths that begin one folder too high), and the folders alone:
+``images/<split>`` with ``labels/<split>``, ``<split>/images`` with ``<split>/labels``, or one
+``images`` with ``labels``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from frcnn.data.entries import Reading, Report, Source
+from frcnn.data.faults import DataError, Fault
+from frcnn.data.lookup import folders_in, holds_pictures, listing
+from frcnn.data.names import VALIDATION
+from frcnn.data.yolo import read_yolo
+from frcnn.data.yolo_settings import NAME_LISTS, SUFFIXES, Settings, read_names, read_settings
+
+_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_EXPECTED = ("train", *VALIDATION, "test")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the pictures of a data set are.
+
+    Args:
+        splits: folders and lists of pictures by split.
+        unsplit: the same for a data set without splits.
+        missing: what a ``data.yaml`` names that does not exist.
+    """
+
+    splits: dict[str, list[Path]]
+    unsplit: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def of(self, split: str | None) -> list[Path]:
+        """The places of a split, or of all of them."""
+        if split is not None:
+            return self.splits[split]
+        return [place for places in self.splits.values() for place in places] or [*self.unsplit]
+
+
+def yolo_source(path: Path) -> Source | None:
+    """The YOLO data set at ``path``, a YAML file or a folder; None if there is none.
+
+    Raises:
+        DataError: a YAML file that cannot be used.
+    """
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _source(path.parent, path)
+    file = _settings_file(path) if path.is_dir() else None
+    if file is None and not _has_pictures(_layout(path)):
+        return None
+    return _source(path, file)
+
+
+def _source(folder: Path, file: Path | None) -> Source:
+    settings = read_settings(file) if file else Settings()
+    roots = _roots(folder, settings)
+    places = _stated(settings, roots)
+    if not places.splits:
+        states = "; ".join(places.missing) or "it names no train, val or test pictures"
+        places = _layout(folder)
+        if not _has_pictures(places):
+            raise DataError(
+                f"{file}: {states}; looked in {listing(roots)}, and there are no folders "
+                f"images and labels in {folder}"
+            )
+    names = settings.names or _listed_names(folder)
+
+    def read(split: str | None, report: Report) -> Reading:
+        for problem in places.missing:
+            report(Fault(file or folder, problem))
+        if names is None:
+            report(
+                Fault(
+                    file or folder,
+                    "has no class names (names in data.yaml, or classes.txt): "
+                    "the classes are called by their numbers",
+                )
+            )
+        return read_yolo(places.of(split), names, report, roots, settings.keypoints)
+
+    return Source(tuple(sorted(places.splits)), read)
+
+
+def _settings_file(folder: Path) -> Path | None:
+    """The folder's ``data.yaml``, or the only YAML file there if it names training pictures."""
+    for name in _FILES:
+        if (folder / name).is_file():
+            return folder / name
+    found = [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES]
+    if len(found) != 1 or not found[0].is_file():
+        return None
+    try:
+        settings = read_settings(found[0])
+    except DataError:  # it may be about anything else
+        return None
+    return found[0] if any(key in settings.splits for key in _EXPECTED) else None
+
+
+def _roots(folder: Path, settings: Settings) -> tuple[Path, ...]:
+    """Folders that a ``data.yaml``'s paths may start from.
+
+    Its ``path`` is often that of another machine, or one from where training was started.
+    """
+    stated = folder / settings.root if settings.root else folder
+    return tuple(dict.fromkeys((stated, folder)))
+
+
+def _stated(settings: Settings, roots: tuple[Path, ...]) -> Places:
+    """The splits whose pictures exist; a key that is no usual split may be anything else."""
+    splits: dict[str, list[Path]] = {}
+    missing = []
+    for key, paths in settings.splits.items():
+        found = [(path, _existing(path, roots)) for path in paths]
+        places = [place for _, place in found if place is not None]
+        if places:
+            splits[key] = places
+        if places or key in _EXPECTED:
+            missing += [f"{key} is {path!r}, which does not exist" for path, at in found if not at]
+    return Places(splits, missing=tuple(missing))
+
+
+def _existing(path: str, roots: tuple[Path, ...]) -> Path | None:
+    relative = path.replace("\\", "/")
+    for root in roots:
+        # Roboflow's paths begin with "../" though they start from the file's own folder.
+        for candidate in (root / relative, root / relative.removeprefix("../")):
+            if _is_place(candidate):
+                return candidate
+    return None
+
+
+def _is_place(path: Path) -> bool:
+    try:
+        return path.is_dir() or (path.suffix.lower() == ".txt" and path.is_file())
+    except (OSError, ValueError):  # a name too long, or with a zero in it
+        return False
+
+
+def _layout(folder: Path) -> Places:
+    """The splits by folders named ``images`` that have ``labels`` beside them."""
+    images, labels = folder / "images", folder / "labels"
+    if images.is_dir() and labels.is_dir():
+        # Pictures right there show that the folders below are no splits.
+        inside = [] if holds_pictures(images) else folders_in(images)
+        found = [part for part in inside if (labels / part.name).is_dir()]
+        return Places({part.name: [part] for part in found}, () if found else (images,))
+    found = [
+        part
+        for part in folders_in(folder)
+        if (part / "images").is_dir() and (part / "labels").is_dir()
+    ]
+    return Places({part.name: [part / "images"] for part in found})
+
+
+def _has_pictures(places: Places) -> bool:
+    return bool(places.splits or places.unsplit)
+
+
+def _listed_names(folder: Path) -> dict[int, str] | None:
+    for place in (folder, folder / "labels"):
+        for name in NAME_LISTS:
+            if (place / name).is_file():
+                return read_names(place / name)
+    return None

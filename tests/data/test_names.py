@@ -1,0 +1,31 @@
+import pytest
+
+from frcnn.data.names import common_name, match_split, respelled
+
+
+@pytest.mark.parametrize(
+    "split, common",
+    [("train", "train"), ("train2017", "train"), ("Train", "train"), ("val_2014", "val"),
+     ("valid", "val"), ("validation", "val"), ("test-2012", "test"), ("trainval", "trainval"),
+     ("2017", "2017"), ("fold3", "fold3"), ("run1000", "run1000")],
+)  # fmt: skip
+def test_common_names(split, common):
+    assert common_name(split) == common
+
+
+def test_the_name_itself_comes_first():
+    assert match_split("val", ("valid", "val")) == "val"
+    assert match_split("valid", ("train", "val")) == "val"
+    assert match_split("train", ("train2017", "val2017")) == "train2017"
+
+
+def test_two_of_one_common_name_are_not_chosen_between():
+    assert match_split("train", ("train2014", "train2017")) is None
+    assert match_split("train", ()) is None
+
+
+def test_classes_spelled_otherwise():
+    known = ("traffic light", "Cat")
+    assert respelled("traffic_light", known) == respelled("TrafficLight", known) == "traffic light"
+    assert respelled("cat ", known) == "Cat"
+    assert respelled("Cat", known) is None and respelled("dog", known) is None
