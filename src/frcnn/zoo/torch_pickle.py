@@ -1,17 +1,17 @@
 """Read the tensors of a PyTorch weight file without PyTorch, and without trusting the file.
 
-A ``.pth`` file is a pickle, and unpickling runs whatever the file names. The unpickler here admits
-the handful of names that a dict of tensors needs and refuses any other before anything of it is
-imported. Both containers are read: the zip archive of PyTorch 1.6 and later, and the older plain
-sequence of pickles followed by the raw storages.
+A ``.pth`` file is a pickle, and unpickling runs whatever the file names; here only its data are
+read (``pickle_data``), and the handful of names that a dict of tensors needs. Both containers are
+read: the zip archive of PyTorch 1.6 and later, and the older plain sequence of pickles followed
+by the raw storages. No array is larger than the file that is said to hold it.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
+import math
+import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,18 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from frcnn.zoo.pickle_data import pairs_to_dict, read_pickle
+
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_ZIP_MAGIC = b"PK\x03\x04"
 
 # Files are little-endian, as every machine that PyTorch ships for.
 _STORAGES = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype("<u2"),  # its bits; NumPy has no such type
     "LongStorage": np.dtype("<i8"),
     "IntStorage": np.dtype("<i4"),
     "ShortStorage": np.dtype("<i2"),
@@ -35,14 +39,22 @@ _STORAGES = {
     "BoolStorage": np.dtype("?"),
 }
 
-# Reading a damaged or hostile pickle can end in any of these.
+# Where training scripts keep the state dict in what they save.
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+
+_MAX_DIMENSIONS = 32
+# Tensors may share a storage, as tied weights do, and are copied out of it one by one.
+_MAX_SHARING = 16
+
+# Reading a damaged or hostile file can end in any of these.
 _DAMAGE = (
-    pickle.UnpicklingError,
     zipfile.BadZipFile,
-    ArithmeticError,
-    AttributeError,
+    struct.error,
     EOFError,
     LookupError,
+    OSError,
+    OverflowError,
+    RuntimeError,
     TypeError,
     ValueError,
 )
@@ -53,8 +65,16 @@ class _Storage:
     """A flat buffer of the file, not yet read."""
 
     key: str
-    dtype: np.dtype
+    kind: str
     length: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        return _STORAGES[self.kind]
+
+    @property
+    def nbytes(self) -> int:
+        return self.length * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -66,31 +86,70 @@ class _Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def view(self, buffer: np.ndarray) -> np.ndarray:
-        """Copy the elements out of ``buffer`` (length,) into an array of their own."""
-        numbers = (self.offset, *self.shape, *self.strides)
-        sound = len(self.shape) == len(self.strides) and all(
-            isinstance(number, int) and number >= 0 for number in numbers
+    def check(self):
+        """Make sure that the tensor lies within its storage.
+
+        Raises:
+            ValueError: it does not.
+        """
+        sound = (
+            isinstance(self.storage, _Storage)
+            and isinstance(self.shape, tuple)
+            and isinstance(self.strides, tuple)
+            and len(self.shape) == len(self.strides) <= _MAX_DIMENSIONS
+            and all(
+                isinstance(number, int) and number >= 0
+                for number in (self.offset, *self.shape, *self.strides)
+            )
         )
-        if not sound or int(np.prod(self.shape, dtype=object)) > len(buffer):
-            raise ValueError(f"a tensor of shape {self.shape} lies in {len(buffer)} elements")
-        if 0 in self.shape:
-            return np.zeros(self.shape, buffer.dtype)
+        if not sound:
+            raise ValueError("it describes a tensor of no storage, shape or strides")
+        length = self.storage.length
+        if self.size > length:
+            raise ValueError(f"a tensor of shape {self.shape} lies in {length} elements")
         pairs = zip(self.shape, self.strides, strict=True)
-        if self.offset + sum((size - 1) * stride for size, stride in pairs) >= len(buffer):
+        if self.size and self.offset + sum((n - 1) * stride for n, stride in pairs) >= length:
             raise ValueError(f"a tensor of shape {self.shape} reaches beyond its storage")
-        steps = [stride * buffer.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(buffer[self.offset :], self.shape, steps).copy()
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def view(self, content: bytes | memoryview) -> np.ndarray:
+        """Copy the elements out of the storage's bytes into an array of their own."""
+        if len(content) != self.storage.nbytes:
+            key, expected = self.storage.key, self.storage.nbytes
+            raise ValueError(f"storage {key} has {len(content):,} bytes instead of {expected:,}")
+        buffer = np.frombuffer(content, self.storage.dtype)
+        if self.size == 0:
+            array = np.zeros(self.shape, buffer.dtype)
+        else:
+            steps = [
+                stride * buffer.itemsize if count > 1 else 0
+                for count, stride in zip(self.shape, self.strides, strict=True)
+            ]
+            strided = np.lib.stride_tricks.as_strided
+            array = strided(buffer[self.offset :], self.shape, steps).copy()
+        return bfloat16_to_float32(array) if self.storage.kind == "BFloat16Storage" else array
+
+
+def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
+    """The numbers whose bfloat16 bits are given as uint16: float32 of the same shape, exactly."""
+    return (bits.astype("<u4") << 16).view("<f4")
 
 
 def read_torch_pickle(path: str | Path) -> dict[str, np.ndarray]:
     """Read a file written by ``torch.save(module.state_dict(), path)``.
 
+    A training checkpoint is read as well: a dict with the state dict as its entry ``model``,
+    ``state_dict`` or ``model_state_dict``, beside the state of an optimizer, numbers and options.
+
     Args:
         path: the ``.pth`` or ``.pt`` file, of either container.
 
     Returns:
-        Tensor name -> array, contiguous, in the tensor's shape and type.
+        Tensor name -> array, contiguous, in the tensor's shape and type; bfloat16 is widened to
+        float32.
 
     Raises:
         FileNotFoundError: no such file.
@@ -101,9 +160,9 @@ def read_torch_pickle(path: str | Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"No weight file {path}; check the path or download it first.")
     try:
         with path.open("rb") as file:
-            read = _read_zip if zipfile.is_zipfile(file) else _read_legacy
+            zipped = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
             file.seek(0)
-            return read(file)
+            return (_read_zip if zipped else _read_legacy)(file, path.stat().st_size)
     except _DAMAGE as error:
         raise ValueError(
             f"Cannot read {path} as a PyTorch file of weights: {error}. "
@@ -111,83 +170,128 @@ def read_torch_pickle(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_zip(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it was compressed after torch.save had written it")
         names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(names) != 1:
             raise ValueError("the archive has no data.pkl")
         root = names[0].removesuffix("data.pkl")
+        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") == b"big":
+            raise ValueError("it was written on a big-endian machine")
+        loaded, _ = _load(io.BytesIO(archive.read(names[0])))
+        tensors = _state_dict(loaded, size)
+        storages = {tensor.storage for tensor in tensors.values()}
+        if sum(storage.nbytes for storage in storages) > size:
+            raise ValueError(f"it describes more than its own {size:,} bytes")
+        content = {storage: archive.read(f"{root}data/{storage.key}") for storage in storages}
+    return {name: tensor.view(content[tensor.storage]) for name, tensor in tensors.items()}
 
-        def read(storage: _Storage) -> bytes:
-            return archive.read(f"{root}data/{storage.key}")
 
-        tensors = _load(io.BytesIO(archive.read(names[0])))
-        buffers = {tensor.storage: read(tensor.storage) for tensor in _tensors(tensors).values()}
-        return _arrays(tensors, buffers.__getitem__)
-
-
-def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
-    if _load(file) != _LEGACY_MAGIC or _load(file) != _LEGACY_PROTOCOL:
+def _read_legacy(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+    whole = file.read()
+    file = io.BytesIO(whole)
+    if _load(file)[0] != _LEGACY_MAGIC or _load(file)[0] != _LEGACY_PROTOCOL:
         raise ValueError("it is neither of PyTorch's containers")
-    if not _load(file)["little_endian"]:
+    if not _load(file)[0]["little_endian"]:
         raise ValueError("it was written on a big-endian machine")
-    tensors = _load(file)
-    by_key = {tensor.storage.key: tensor.storage for tensor in _tensors(tensors).values()}
-    buffers = {}
-    for key in _load(file):
-        storage = by_key[key]
+    loaded, storages = _load(file)
+    tensors = _state_dict(loaded, size)
+    content = {}
+    for key in _load(file)[0]:
+        storage = storages[key]
         length = int.from_bytes(file.read(8), "little")
         if length != storage.length:
             raise ValueError(f"storage {key} has {length} elements instead of {storage.length}")
-        buffers[storage] = file.read(length * storage.dtype.itemsize)
-    return _arrays(tensors, buffers.__getitem__)
+        start = file.tell()
+        if start + storage.nbytes > size:
+            raise ValueError(f"it is truncated: storage {key} is incomplete")
+        content[storage] = memoryview(whole)[start : start + storage.nbytes]
+        file.seek(start + storage.nbytes)
+    return {name: tensor.view(content[tensor.storage]) for name, tensor in tensors.items()}
 
 
-def _load(file: BinaryIO) -> Any:
-    return _Unpickler(file, encoding="utf-8").load()
+def _load(file: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
+    """Read one pickle: its object, and the storages that it refers to, by their keys."""
+    storages: dict[str, _Storage] = {}
+
+    def refer(identity: Any) -> _Storage:
+        storage = _storage(identity)
+        if storages.setdefault(storage.key, storage) != storage:
+            raise ValueError(f"storage {storage.key} is described in two ways")
+        return storage
+
+    return read_pickle(file, _find, refer), storages
 
 
-class _Unpickler(pickle.Unpickler):
-    """Admits tensors, their storages and dictionaries; refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            # A new function for every file: a pickle can set attributes of what it is given.
-            return lambda storage, offset, shape, strides, *_: _Tensor(
-                storage, offset, shape, strides
-            )
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, which no weights need; nothing of it was run"
-        )
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, length, *view = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
-            raise pickle.UnpicklingError(f"it refers to {kind!r} instead of a storage")
-        return _Storage(key, dtype, length)
+def _storage(identity: Any) -> _Storage:
+    """The storage of a persistent id, ("storage", type, key, device, length[, None])."""
+    if not isinstance(identity, tuple) or not 5 <= len(identity) <= 6 or identity[0] != "storage":
+        raise ValueError("it refers to something else than a storage")
+    kind, key, length = identity[1], identity[2], identity[4]
+    if not (isinstance(kind, str) and kind in _STORAGES and isinstance(key, str)):
+        raise ValueError("it refers to a storage of no type or name")
+    if not isinstance(length, int) or length < 0 or identity[5:] not in ((), (None,)):
+        raise ValueError(f"it refers to a part of storage {key!r:.100}")
+    return _Storage(key, kind, length)
 
 
-def _tensors(loaded: Any) -> Mapping[str, _Tensor]:
-    """The loaded object, if it is a plain dict of tensors."""
+def _ordered_dict(pairs: list | None = None) -> dict:
+    """An OrderedDict; Python 2 wrote its items as an argument."""
+    if pairs is None:
+        return {}
+    items = pairs_to_dict(pairs)
+    pairs.clear()  # or a small file could have a long list copied over and over
+    return items
+
+
+def _nothing(*_) -> None:
+    """Stands for an object that is no weight: what the file says of it is dropped."""
+
+
+# What the names in a file stand for.
+_NAMES: dict[tuple[str, str], Callable[..., Any] | str] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _Tensor(
+        storage, offset, shape, strides
+    ),
+    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    **{("torch", kind): kind for kind in _STORAGES},
+    # What training scripts save beside the weights: options, schedules, figures.
+    ("argparse", "Namespace"): _nothing,
+    ("collections", "Counter"): _nothing,
+    ("torch", "Size"): _nothing,
+    ("torch", "device"): _nothing,
+    ("numpy", "dtype"): _nothing,
+    ("numpy.core.multiarray", "scalar"): _nothing,
+    ("numpy._core.multiarray", "scalar"): _nothing,
+    ("_codecs", "encode"): _nothing,
+}
+
+
+def _find(module: str, name: str) -> Any:
+    if (module, name) not in _NAMES:
+        asked = f"{module}.{name}"
+        raise ValueError(f"it asks for {asked:.100}, which no weights need; nothing of it was run")
+    return _NAMES[module, name]
+
+
+def _state_dict(loaded: Any, size: int) -> Mapping[str, _Tensor]:
+    """The tensors of a state dict or of a checkpoint that holds one, in a file of so many bytes."""
     if not isinstance(loaded, dict):
         raise ValueError(f"it holds a {type(loaded).__name__} instead of a dict of tensors")
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+            break
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"entry {name!r} is a {type(value).__name__} instead of a tensor")
+            kind = type(value).__name__
+            raise ValueError(f"entry {name!r:.100} is a {kind} instead of a tensor")
+        value.check()
+    if sum(value.size * value.storage.dtype.itemsize for value in loaded.values()) > (
+        _MAX_SHARING * size
+    ):
+        raise ValueError(f"its tensors are far larger than its own {size:,} bytes")
     return loaded
-
-
-def _arrays(tensors: Any, read: Callable[[_Storage], bytes]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, tensor in _tensors(tensors).items():
-        content = read(tensor.storage)
-        if len(content) != tensor.storage.length * tensor.storage.dtype.itemsize:
-            raise ValueError(f"it is truncated: tensor {name!r} is incomplete")
-        arrays[name] = tensor.view(np.frombuffer(content, tensor.storage.dtype))
-    return arrays
