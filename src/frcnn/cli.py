@@ -25,7 +25,7 @@ class Evaluate:
     """Score a trained detector on labelled images.
 
     Args:
-        run: a run folder, or a .keras file.
+        run: a run folder, a .keras file, torchvision:NAME or hf://OWNER/NAME.
         data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
         split: the images: test, val or another split of the data. Left out: all.
         json: write the figures to this file.
@@ -44,7 +44,7 @@ class Predict:
     """Detect objects in pictures and draw them.
 
     Args:
-        run: a run folder, or a .keras file.
+        run: a run folder, a .keras file, torchvision:NAME or hf://OWNER/NAME.
         images: picture files and folders of pictures.
         score: leave out detections scored lower.
         out: the folder for the drawn pictures. Left out: predictions, or none with --json.
@@ -72,6 +72,25 @@ class Demo:
     """
 
     out: Annotated[str, arg(metavar="FOLDER")] = "demo"
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Turn weights that another project trained into a .keras model of ours.
+
+    Args:
+        file: a torchvision detector's state dict (.pth, .pt, .safetensors), or keras-frcnn's
+            model_frcnn.hdf5.
+        preset: its architecture; `frcnn presets` lists them.
+        out: the model to write.
+        classes: names of its classes in their order, separated by commas, or a text file with one
+            a line. Left out: COCO's where their number fits, else 1, 2, 3.
+    """
+
+    file: Annotated[str, arg(metavar="FILE")]
+    preset: str
+    out: Annotated[str, arg(metavar="MODEL.keras")]
+    classes: Annotated[str | None, arg(metavar="NAMES|FILE")] = None
 
 
 @dataclass(frozen=True)
@@ -132,12 +151,27 @@ def predict(arguments: Predict) -> None:
         _write_json(arguments.json, rows)
 
 
+def convert(arguments: Convert) -> None:
+    """Read the weights, write the model."""
+    from frcnn.inference.predict import Detector
+    from frcnn.zoo.converting import class_names, convert_file
+
+    classes = class_names(arguments.classes) if arguments.classes else None
+    if not arguments.out.endswith(".keras"):
+        raise UserError(f"--out must end in .keras. Received: {arguments.out}.")
+    model, remarks = convert_file(arguments.file, arguments.preset, classes)
+    for remark in remarks:
+        print(remark)
+    print(f"Wrote {Detector(model).save(arguments.out)}: {len(model.classes)} classes.")
+
+
 def presets(_: Presets) -> None:
     """Print the table of presets."""
     from frcnn.zoo.presets import PRESETS
 
     for name, preset in PRESETS.items():
-        print(f"{name:<24}{preset.size:>4} px  {preset.summary}")
+        print(f"{name:<28}{preset.size:>4} px  {preset.summary}")
+    print(f"{'keras_applications:NAME':<28} 512 px  a pyramid on any network of keras.applications")
 
 
 def demo(arguments: Demo) -> None:
@@ -169,6 +203,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Config: ("train", train),
     Evaluate: ("evaluate", evaluate),
     Predict: ("predict", predict),
+    Convert: ("convert", convert),
     Presets: ("presets", presets),
     Demo: ("demo", demo),
     ConvertData: ("convert-data", convert_data),

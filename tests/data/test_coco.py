@@ -145,6 +145,7 @@ def test_a_file_in_the_folder_itself(tmp_path, write_image, name):
     write_image(tmp_path / "data" / "a.jpg")
     (tmp_path / name).write_text(json.dumps(content(box(1), images=[picture(1, "a.jpg")])))
     (tmp_path / "notes.json").write_text("[]")
+    (tmp_path / ".train.json").write_text("[]")
     assert len(open_dataset(tmp_path)) == 1
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from frcnn.data.names import common_name, match_split, respelled
+from frcnn.data.names import common_name, match_split, respelled, respellings
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_classes_spelled_otherwise():
     assert respelled("traffic_light", known) == respelled("TrafficLight", known) == "traffic light"
     assert respelled("cat ", known) == "Cat"
     assert respelled("Cat", known) is None and respelled("dog", known) is None
+
+
+def test_pairs_of_classes_spelled_otherwise():
+    assert respellings(("Cat", "dog", "cat", "ca-t")) == [("Cat", "cat"), ("Cat", "ca-t")]
+    assert respellings(("cat", "dog")) == respellings(()) == []

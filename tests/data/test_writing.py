@@ -92,9 +92,10 @@ def distance(row, other):
 @pytest.mark.parametrize("name", ["bccd", "coco_tiny"])
 def test_each_format_into_each_other_on_real_data(real_data, tmp_path, name):
     # Every conversion is compared with the original, so that going there and back loses nothing.
-    original = open_all_splits(real_data(name))
-    names = split_names(original)
-    original = {names[split]: dataset for split, dataset in original.items()}
+    # Every third picture, to be quick; some of bccd's are in two splits.
+    opened = open_all_splits(real_data(name))
+    names = split_names(opened)
+    original = {names[s]: part.subset(range(0, len(part), 3)) for s, part in opened.items()}
     for first in FORMATS:
         write_dataset(original, tmp_path / first, first, "link")
         opened = open_all_splits(tmp_path / first, strict=True)

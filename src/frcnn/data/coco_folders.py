@@ -39,10 +39,9 @@ def coco_source(path: Path) -> Source | None:
         return None
 
     def read(split: str | None, report: Report) -> Reading:
-        chosen = [split or own] if split or own else sorted(files)
-        readings = [
-            read_coco(files[name], _folders(files[name], name), report) for name in chosen if name
-        ]
+        name = split or own
+        chosen = [name] if name else sorted(files)
+        readings = [read_coco(files[name], _folders(files[name], name), report) for name in chosen]
         classes = dict.fromkeys(name for reading in readings for name in reading.classes or ())
         return Reading([e for reading in readings for e in reading.entries], tuple(classes))
 
@@ -66,7 +65,8 @@ def _beside(file: Path) -> Iterable[Path]:
 
 
 def _by_split(files: Iterable[Path]) -> dict[str, Path]:
-    return {_split_name(file): file for file in files if file.is_file()}
+    shown = (file for file in files if file.is_file() and not file.name.startswith("."))
+    return {_split_name(file): file for file in shown}
 
 
 def _split_name(file: Path) -> str:

@@ -55,8 +55,8 @@ def csv_source(path: Path) -> Source | None:
         return None
 
     def read(split: str | None, report: Report) -> Reading:
-        name = None if split is None else split.removesuffix(path.suffix)
-        chosen = [files[name or own or ""]] if name or own else sorted(files.values())
+        name = split.removesuffix(path.suffix) if split else own
+        chosen = [files[name]] if name else sorted(files.values())
         return Reading(entry for file in chosen for entry in read_csv(file, report))
 
     unlisted = tuple(name + path.suffix for name in files) if own else ()
@@ -163,7 +163,8 @@ def _is_number(cell: str) -> bool:
 
 
 def _by_split(files: list[Path]) -> dict[str, Path]:
-    return {_split_name(file): file for file in files if file.is_file()}
+    shown = (file for file in files if file.is_file() and not file.name.startswith("."))
+    return {_split_name(file): file for file in shown}
 
 
 def _split_name(file: Path) -> str:

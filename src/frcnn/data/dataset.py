@@ -22,7 +22,7 @@ from frcnn.data.entries import (
 from frcnn.data.faults import DataError, Fault, describe_faults, plural
 from frcnn.data.formats import find_source
 from frcnn.data.images import image_size
-from frcnn.data.names import common_name, match_split, respelled
+from frcnn.data.names import common_name, match_split, respelled, respellings
 from frcnn.structures import Sample, box_areas
 
 __all__ = ["DataError", "Dataset", "Fault", "available_splits", "hold_out", "open_dataset"]
@@ -166,7 +166,9 @@ def open_dataset(
         classes = reading.classes or sorted({o.name for *_, objects in checked for o in objects})
         if not classes:
             raise DataError(f"{path}: has no usable box{_of(split)}, so no class to learn")
-        _report_respelled(path, classes, report)
+        for one, other in respellings(classes):
+            problem = f"has the classes {one!r} and {other!r}: if they are one, spell them alike"
+            report(Fault(path, problem))
     labels = {name: label for label, name in enumerate(classes)}
     unknown = _report_unknown(checked, labels, report)
     samples = tuple(_sample(entry, size, objects, labels) for entry, size, objects in checked)
@@ -248,14 +250,6 @@ def _checked(reading: Reading, report: Report) -> list[Checked]:
 
 def _of(split: str | None) -> str:
     return f" in split {split!r}" if split else ""
-
-
-def _report_respelled(path: Path, classes: Sequence[str], report: Report) -> None:
-    for index, name in enumerate(classes):
-        other = respelled(name, classes[:index])
-        if other is not None:
-            problem = f"has the classes {other!r} and {name!r}: if they are one, spell them alike"
-            report(Fault(path, problem))
 
 
 def _report_unknown(

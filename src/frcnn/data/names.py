@@ -31,5 +31,12 @@ def respelled(name: str, classes: Iterable[str]) -> str | None:
     return None
 
 
+def respellings(classes: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of classes that are ``respelled``, the earlier one first."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(_letters(name), name), name) for name in classes]
+    return [(known, name) for known, name in pairs if known != name]
+
+
 def _letters(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
