@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from frcnn.data.entries import Entry, Object, Reading, Report
 from frcnn.data.faults import DataError, Fault
@@ -229,11 +229,11 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: Any) -> TypeGuard[Id]:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value) < 1 << 53  # a longer one may not fit a float
     return isinstance(value, float)

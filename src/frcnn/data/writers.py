@@ -139,7 +139,7 @@ def voc_corners(boxes: np.ndarray) -> np.ndarray:
 def voc_holds(boxes: np.ndarray) -> np.ndarray:
     """Which boxes VOC can hold, bool (N,): those whose corners differ when they are inclusive."""
     corners = voc_corners(boxes)
-    return (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    return np.all(corners[:, 2:] > corners[:, :2], axis=1)
 
 
 def _voc_tree(picture: Picture, classes: tuple[str, ...]) -> ElementTree.ElementTree:
