@@ -19,7 +19,7 @@ ALLOWED = {
     "zoo": {"errors", "ops", "models"},
     "data": {"errors", "structures", "draw"},
     "evaluation": {"errors", "structures"},
-    "inference": FOUNDATION | {"ops", "models", "data"},
+    "inference": FOUNDATION | {"ops", "models", "zoo", "data"},
     "training": FOUNDATION | {"ops", "models", "zoo", "data", "inference", "evaluation"},
     "apps": FOUNDATION
     | {"ops", "models", "zoo", "data", "inference", "evaluation", "training"},

@@ -20,8 +20,14 @@ CLASSES = ("disc", "square")
 CANVAS = (64, 96)
 
 
-def tiny_network(num_classes: int = 2, seed: int = 0, dropout: float = 0.0) -> FasterRCNN:
-    """Two levels of stride 8 and 16, 8 channels, with every part of a real network."""
+def tiny_network(
+    num_classes: int = 2, seed: int = 0, dropout: float = 0.0, neck=None, head=None, **options
+) -> FasterRCNN:
+    """Two levels of stride 8 and 16, 8 channels, with every part of a real network.
+
+    ``neck`` and ``head`` are further arguments of the pyramid and the RoI head, ``options`` of the
+    whole.
+    """
     keras.utils.set_random_seed(seed)
     inputs = x = keras.Input((None, None, 3))
     maps = []
@@ -31,18 +37,24 @@ def tiny_network(num_classes: int = 2, seed: int = 0, dropout: float = 0.0) -> F
     return FasterRCNN(
         preprocessing=Normalize((127.0,) * 3, (128.0,) * 3),
         extractor=keras.Model(inputs, maps[1:]),
-        neck=FeaturePyramid(8, extra="maxpool"),
+        neck=FeaturePyramid(8, extra="maxpool", **(neck or {})),
         rpn=RegionProposalNetwork(
             AnchorGrid((8, 16, 32), ((12.0,), (24.0,), (48.0,))),
             channels=8,
             training=ProposalRule(60, 40),
             inference=ProposalRule(60, 30),
         ),
-        roi_head=RoIHead(num_classes, (8, 16), units=16, pool_size=3, dropout=dropout),
+        roi_head=tiny_head(num_classes, dropout=dropout, **(head or {})),
         rpn_targets=RPNTargetRule(count=32),
         roi_targets=RoITargetRule(count=16),
         seed=seed,
+        **options,
     )
+
+
+def tiny_head(num_classes: int = 2, **options) -> RoIHead:
+    """A RoI head for ``tiny_network``."""
+    return RoIHead(num_classes, (8, 16), **{"units": (16, 16), "pool_size": 3, **options})
 
 
 def tiny_detector(network: FasterRCNN | None = None, score: float = 0.0) -> DetectionModel:
@@ -51,9 +63,7 @@ def tiny_detector(network: FasterRCNN | None = None, score: float = 0.0) -> Dete
         network = tiny_network()
         for layer in (network.roi_head.classify, network.roi_head.regress, network.rpn.deltas):
             layer.kernel.assign(30 * keras.ops.convert_to_numpy(layer.kernel))
-    return DetectionModel(
-        network, CLASSES, 64, 96, (CANVAS,), DetectionRule(score=score, count=20)
-    )
+    return DetectionModel(network, CLASSES, 64, 96, (CANVAS,), DetectionRule(score=score, count=20))
 
 
 def tiny_batch(batch: int = 2, boxes: int = 3, slots: int = 8, seed: int = 0):

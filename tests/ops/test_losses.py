@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torchvision.ops import generalized_box_iou_loss
 
 from frcnn.ops import losses
 
@@ -59,3 +60,46 @@ def test_smooth_l1(run, gradient, beta):
     slope = gradient(lambda value: losses.smooth_l1(value, 0.0, beta), values, np.ones_like(values))
     expected.sum().backward()
     np.testing.assert_allclose(slope, predictions.grad.numpy(), atol=1e-6)
+
+
+def test_giou_loss_is_torchvisions(run, gradient, random_boxes):
+    boxes, targets = random_boxes((40, 25), 5), random_boxes((40, 25), 6)
+    predictions = torch.from_numpy(boxes).requires_grad_()
+    expected = generalized_box_iou_loss(predictions, torch.from_numpy(targets))
+    loss = run(losses.giou_loss, boxes, targets)
+    assert loss.min() < 0.7 and loss.max() > 1.9  # boxes that overlap and boxes far apart
+    np.testing.assert_allclose(loss, expected.detach().numpy(), atol=1e-5)
+    slope = gradient(
+        lambda value: losses.giou_loss(value, targets), boxes, np.ones(loss.shape, "f4")
+    )
+    expected.sum().backward()
+    theirs = predictions.grad.numpy()
+    np.testing.assert_allclose(slope, theirs, rtol=1e-3, atol=1e-5 * np.abs(theirs).max())
+
+
+DEGENERATE = np.float32(
+    [
+        [[3, 3, 3, 3], [3, 3, 3, 3]],  # two equal points
+        [[-1, -1, -1, -1], [2, 2, 8, 9]],  # padding
+        [[2, 2, 8, 9], [-1, -1, -1, -1]],
+        [[4, 1, 4, 5], [4, 1, 4, 5]],  # a line
+        [[8, 8, 2, 2], [0, 0, 9, 9]],  # corners the wrong way round
+        [[0, 0, 1e-7, 1e-7], [0, 0, 1e-7, 1e-7]],
+    ]
+)
+
+
+def test_giou_loss_of_boxes_without_area_is_finite(run, gradient):
+    boxes, targets = DEGENERATE[:, 0], DEGENERATE[:, 1]
+    loss = run(losses.giou_loss, boxes, targets)
+    assert np.isfinite(loss).all() and loss[0] == loss[3] == 1 and loss[1] == loss[2] > 1
+    slope = gradient(lambda value: losses.giou_loss(value, targets), boxes, np.ones(6, "f4"))
+    assert np.isfinite(slope).all() and np.abs(slope).max() < 100
+
+
+def test_giou_loss_of_equal_boxes_is_a_flat_zero(run, gradient, random_boxes):
+    boxes = random_boxes((50,), 7)
+    loss = run(losses.giou_loss, boxes, boxes)
+    np.testing.assert_allclose(loss, 0, atol=1e-6)
+    slope = gradient(lambda value: losses.giou_loss(value, boxes), boxes, np.ones(50, "f4"))
+    np.testing.assert_allclose(slope, 0, atol=1e-5)

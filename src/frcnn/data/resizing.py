@@ -14,6 +14,8 @@ import numpy as np
 
 Size = tuple[int, int]
 
+STRIDE = 32  # canvas sides are multiples of the coarsest feature map's stride
+
 # Padding all pictures by this share is cheaper than compiling the network for one more canvas.
 _SPARED = 0.05
 
@@ -26,6 +28,12 @@ def scale_for(size: Size, short: int, long: int) -> float:
 def scaled_size(size: Size, scale: float) -> Size:
     """(height, width) in whole pixels after scaling; at least one pixel each."""
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def plain_size(size: Size, short: int, long: int) -> Size:
+    """(height, width) that torchvision resizes a picture to: rounded down."""
+    scale = scale_for(size, short, long)
+    return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
 def plan_canvases(
@@ -105,6 +113,61 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
         half = (-(-image.shape[1] // 2), -(-image.shape[0] // 2))
         image = cv2.resize(image, half, interpolation=cv2.INTER_LINEAR)
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def canvas_for(
+    size: Size, short: int, long: int, canvases: Sequence[Size] = (), plain: bool = False
+) -> Size:
+    """The canvas for a picture of ``size`` (height, width) on disk.
+
+    Args:
+        size: of the picture.
+        short: pixels of the short side after resizing.
+        long: most pixels of the long side after resizing.
+        canvases: to choose from; none: the next multiples of 32 pixels, a canvas of its own.
+        plain: whether ``prepare_plain`` will resize it.
+    """
+    if plain:
+        resized = plain_size(size, short, long)
+    else:
+        resized = scaled_size(size, scale_for(size, short, long))
+    if not canvases:
+        return -(-resized[0] // STRIDE) * STRIDE, -(-resized[1] // STRIDE) * STRIDE
+    return fit_canvas(resized, canvases)
+
+
+def prepare_plain(
+    image: np.ndarray, short: int, long: int, canvas: Size
+) -> tuple[np.ndarray, Size, tuple[float, float]]:
+    """``prepare`` as torchvision does: one bilinear interpolation in float32, sizes rounded down.
+
+    Its weights were trained on pictures resized in this way, and give the published results on
+    such alone. A large picture made small is not smoothed first.
+
+    Returns:
+        As ``prepare``; the canvas is float32, 0..255.
+    """
+    size = plain_size(image.shape[:2], short, long)
+    if size[0] > canvas[0] or size[1] > canvas[1]:  # no canvas holds it
+        shrink = min(canvas[0] / size[0], canvas[1] / size[1])
+        size = int(size[0] * shrink), int(size[1] * shrink)
+    padded = np.zeros((*canvas, 3), np.float32)
+    padded[: size[0], : size[1]] = _interpolate(_interpolate(image, size[0], 0), size[1], 1)
+    return padded, size, (size[0] / image.shape[0], size[1] / image.shape[1])
+
+
+def _interpolate(image: np.ndarray, cells: int, axis: int) -> np.ndarray:
+    """Linear interpolation along one axis in float32, to PyTorch's last bit of the coordinates."""
+    last = image.shape[axis] - 1
+    scale = np.float32(image.shape[axis]) / np.float32(cells)
+    # Its multiplication and subtraction are fused, rounded once: as here, by way of float64.
+    at = np.float64(scale) * (np.arange(cells) + 0.5) - 0.5
+    at = at.astype(np.float32).clip(0)
+    low = np.minimum(at.astype(np.int64), last)
+    weight = (at - low.astype(np.float32)).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    below = np.take(image, low, axis).astype(np.float32)
+    above = np.take(image, np.minimum(low + 1, last), axis).astype(np.float32)
+    return below * (1 - weight) + above * weight
 
 
 def prepare(

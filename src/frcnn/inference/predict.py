@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from frcnn.data.images import read_image
-from frcnn.data.resizing import fit_canvas, prepare, scale_for, scaled_size
+from frcnn.data.resizing import canvas_for, prepare, prepare_plain
 from frcnn.models.detector import DetectionModel, read_model
 from frcnn.structures import Detections
 
@@ -23,7 +23,7 @@ Progress = Callable[[], None] | None
 
 class _Prepared(NamedTuple):
     index: int
-    pixels: np.ndarray  # uint8 (H, W, 3), padded to its canvas
+    pixels: np.ndarray  # uint8 or float32 (H, W, 3), padded to its canvas
     size: tuple[int, int]
     scale: tuple[float, float]
     original: tuple[int, int]
@@ -131,10 +131,10 @@ class Detector:
         index, image = numbered
         pixels = _pixels(image)
         original = pixels.shape[:2]
-        short, long = self.model.short, self.model.long
-        resized = scaled_size(original, scale_for(original, short, long))
-        canvas = fit_canvas(resized, self.model.canvases)
-        return _Prepared(index, *prepare(pixels, short, long, canvas), original)
+        short, long, plain = self.model.short, self.model.long, self.model.resizing == "plain"
+        canvas = canvas_for(original, short, long, self.model.canvases, plain)
+        resized = (prepare_plain if plain else prepare)(pixels, short, long, canvas)
+        return _Prepared(index, *resized, original)
 
     def _run(self, group: list[_Prepared], batch: int) -> list[Detections]:
         images = np.stack([item.pixels for item in group])

@@ -10,8 +10,10 @@ from keras import ops
 
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.models.keras_archive import archived_class
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.nms import nms
+from frcnn.ops.soft_nms import soft_nms
 
 MIN_SIZE = 1e-2  # pixels; boxes narrower or lower are nothing that could be seen
 
@@ -25,12 +27,15 @@ class DetectionRule:
         iou_threshold: of the NMS, which runs on each class by itself.
         count: boxes returned for an image, at most.
         candidates: boxes of all classes, by score, that enter NMS, at most.
+        soft_sigma: above 0, boxes that overlap a better one are not dropped but scored lower by
+            ``exp(-iou ** 2 / soft_sigma)`` (Soft-NMS, Bodla et al. 2017); the paper has 0.5.
     """
 
     score: float = 0.05
     iou_threshold: float = 0.5
     count: int = 100
     candidates: int = 3000
+    soft_sigma: float = 0.0
 
 
 @keras.saving.register_keras_serializable(package="frcnn")
@@ -43,8 +48,13 @@ class DetectionModel(keras.Model):
         short: pixels that a picture's short side is resized to.
         long: pixels that its long side may have at most.
         canvases: (height, width) that resized pictures are padded to; a picture takes the
-            smallest that holds it.
+            smallest that holds it. None: each picture is padded to multiples of 32 pixels, a shape
+            of its own, for which JAX and TensorFlow compile the network anew.
         rule: which boxes are returned.
+        resizing: "smooth", or "plain": torchvision's, for weights that come from it.
+
+    Raises:
+        ValueError: class names in other number than the network's, another ``resizing``.
     """
 
     def __init__(
@@ -55,9 +65,12 @@ class DetectionModel(keras.Model):
         long: int,
         canvases: tuple[tuple[int, int], ...],
         rule: DetectionRule = DetectionRule(),
+        resizing: str = "smooth",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if resizing not in ("smooth", "plain"):
+            raise ValueError(f'Expected `resizing` "smooth" or "plain". Received: {resizing!r}.')
         if len(classes) != network.roi_head.num_classes:
             raise ValueError(
                 f"Expected {network.roi_head.num_classes} class names, as the network was built "
@@ -69,6 +82,7 @@ class DetectionModel(keras.Model):
         self.long = long
         self.canvases = tuple(tuple(canvas) for canvas in canvases)
         self.rule = rule
+        self.resizing = resizing
         self.built = True
 
     def build(self, input_shape=None):
@@ -83,41 +97,49 @@ class DetectionModel(keras.Model):
             (B, D), descending; ``labels`` int32 (B, D); ``count`` int32 (B,), how many of the
             D rows are detections. The rows after them are zero, their label -1.
         """
-        network, rule = self.network, self.rule
-        found = network(inputs, training=False)
-        proposals = found["proposals"]
-        logits, deltas = network.roi_head(found["features"], proposals, training=False)
-        scores = ops.softmax(logits, axis=-1)[..., :-1]  # [B, P, C]
-        boxes = box_ops.decode(proposals[:, :, None], deltas, network.roi_rule.weights)
-
-        # Of all boxes of all classes, the most confident enter NMS.
-        classes = len(self.classes)
-        total = proposals.shape[1] * classes
-        scores = ops.where(found["valid"][..., None], scores, 0.0)
-        scores, index = ops.top_k(
-            ops.reshape(scores, (-1, total)), min(rule.candidates, total)
-        )  # [B, K]
-        boxes = ops.take_along_axis(ops.reshape(boxes, (-1, total, 4)), index[..., None], axis=1)
-        boxes = box_ops.clip(boxes, ops.cast(inputs["sizes"], "float32"))
-        labels = ops.cast(index % classes, "int32")
+        rule, sizes = self.rule, inputs["sizes"]
+        found = self.network(inputs, training=False)
+        scores, boxes = self.network.classify(found["features"], found["proposals"], sizes)
+        scores = ops.where(found["valid"][..., None], scores, 0.0)  # [B, P, C]
+        boxes, scores, labels = self._candidates(boxes, scores)
+        boxes = box_ops.clip(boxes, ops.cast(sizes, "float32"))
         large = ops.all(boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE, axis=-1)
-
-        kept, valid = nms(
-            boxes,
-            scores,
-            rule.iou_threshold,
-            rule.count,
-            groups=labels,
-            valid=(scores > rule.score) & large,
-        )
+        options = {"groups": labels, "valid": (scores > rule.score) & large}
+        if rule.soft_sigma > 0:
+            kept, scores, valid = soft_nms(
+                boxes, scores, rule.count, rule.soft_sigma, score_threshold=rule.score, **options
+            )
+        else:
+            kept, valid = nms(boxes, scores, rule.iou_threshold, rule.count, **options)
+            scores = ops.take_along_axis(scores, kept, axis=1)
+        boxes = ops.take_along_axis(boxes, kept[..., None], axis=1)
         return {
-            "boxes": ops.where(
-                valid[..., None], ops.take_along_axis(boxes, kept[..., None], axis=1), 0.0
-            ),
-            "scores": ops.where(valid, ops.take_along_axis(scores, kept, axis=1), 0.0),
+            "boxes": ops.where(valid[..., None], boxes, 0.0),
+            "scores": ops.where(valid, scores, 0.0),
             "labels": ops.where(valid, ops.take_along_axis(labels, kept, axis=1), -1),
             "count": ops.sum(ops.cast(valid, "int32"), axis=1),
         }
+
+    def _candidates(self, boxes, scores):
+        """Of all boxes of all classes, the most confident.
+
+        Args:
+            boxes: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box.
+            scores: float32 (B, P, C).
+
+        Returns:
+            Boxes float32 (B, K, 4), scores float32 (B, K), descending, labels int32 (B, K).
+        """
+        proposals, classes = scores.shape[1:]
+        total = proposals * classes
+        scores, index = ops.top_k(
+            ops.reshape(scores, (-1, total)), min(self.rule.candidates, total)
+        )  # [B, K]
+        labels = ops.cast(index % classes, "int32")
+        shared = boxes.shape[2] == 1
+        rows = index // classes if shared else index
+        boxes = ops.reshape(boxes, (-1, proposals if shared else total, 4))
+        return ops.take_along_axis(boxes, rows[..., None], axis=1), scores, labels
 
     def get_config(self):
         """The network, serialised without its training state, and plain values."""
@@ -131,6 +153,7 @@ class DetectionModel(keras.Model):
             "long": self.long,
             "canvases": self.canvases,
             "rule": asdict(self.rule),
+            "resizing": self.resizing,
         }
 
     @classmethod
@@ -148,6 +171,8 @@ class DetectionModel(keras.Model):
 def read_model(path: str | Path) -> DetectionModel:
     """Read a model that was saved as a ``.keras`` file, on any backend.
 
+    A file from elsewhere is safe to read: nothing in it is run, and no other model is built.
+
     Raises:
         UserError: the file is missing, damaged or holds something else.
     """
@@ -155,12 +180,13 @@ def read_model(path: str | Path) -> DetectionModel:
     if not path.is_file():
         raise UserError(f"There is no model file {path}.")
     try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+        kind = archived_class(path)
+        if kind == keras.saving.get_registered_name(DetectionModel):
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            if isinstance(model, DetectionModel):
+                return model
+            kind = type(model).__name__
+    except Exception as error:  # of Keras, HDF5 and three backends, which share no class of error
         reason = next(iter(str(error).strip().splitlines()), repr(error))
-        raise UserError(f"{path} is not a readable model file: {reason}") from error
-    if not isinstance(model, DetectionModel):
-        raise UserError(
-            f"{path} holds a Keras {type(model).__name__}, not a detector saved by frcnn."
-        )
-    return model
+        raise UserError(f"{path} is not a readable model file: {reason:.300}") from error
+    raise UserError(f"{path} holds a Keras {kind:.100}, not a detector saved by frcnn.")

@@ -66,6 +66,17 @@ def efficientnet_lite0(frozen_stages: int = 0, taps: Sequence[int] = (8, 16, 32)
     return efficientnet_lite("efficientnet_lite0", 1.0, 1.0, frozen_stages, taps)
 
 
+def efficientnet_lite2(frozen_stages: int = 0, taps: Sequence[int] = (8, 16, 32)) -> keras.Model:
+    """EfficientNet-Lite2: as ``efficientnet_lite0``, with blocks 0..20.
+
+    Args:
+        frozen_stages: as for ``efficientnet_lite0``.
+        taps: strides out of 4, 8, 16 and 32: blocks 3, 6, 14 and 20, of 24, 48, 120 and 352
+            channels.
+    """
+    return efficientnet_lite("efficientnet_lite2", 1.1, 1.2, frozen_stages, taps)
+
+
 def efficientnet_lite(
     name: str, width: float, depth: float, frozen_stages: int, taps: Sequence[int]
 ) -> keras.Model:

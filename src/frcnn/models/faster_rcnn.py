@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,9 +18,11 @@ from frcnn.models.targets import (
     RPNTargetRule,
     roi_candidates,
     roi_targets,
+    roi_targets_of_all,
     rpn_targets,
 )
-from frcnn.ops.losses import sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
+from frcnn.ops import boxes as box_ops
+from frcnn.ops.losses import giou_loss, sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
 from frcnn.ops.random import uniform
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
@@ -42,7 +45,14 @@ class FasterRCNN(keras.Model):
         neck: feature maps -> feature maps (a pyramid), or None.
         rpn_targets: which anchors are trained on.
         roi_targets: which RoIs are trained on.
+        cascade: further RoI heads (Cascade R-CNN, Cai and Vasconcelos 2018), each of which refines
+            the boxes of the one before; all heads are then class-agnostic.
+        cascade_targets: which of those boxes train each further head; all of them are kept.
+        box_loss: "smooth_l1" of the deltas, or "giou" of the boxes (Rezatofighi et al. 2019).
         seed: of the two samplings.
+
+    Raises:
+        ValueError: another ``box_loss``; a cascade without its targets or with class-wise boxes.
     """
 
     def __init__(
@@ -54,26 +64,51 @@ class FasterRCNN(keras.Model):
         neck: keras.layers.Layer | None = None,
         rpn_targets: RPNTargetRule = RPNTargetRule(),
         roi_targets: RoITargetRule = RoITargetRule(),
+        cascade: Sequence[RoIHead] = (),
+        cascade_targets: Sequence[RoITargetRule] = (),
+        box_loss: str = "smooth_l1",
         seed: int = 0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if box_loss not in _BOX_LOSSES:
+            raise ValueError(f"Expected `box_loss` in {(*_BOX_LOSSES,)}. Received: {box_loss!r}.")
         self.preprocessing = preprocessing
         self.extractor = extractor
         self.neck = neck
         self.rpn = rpn
         self.roi_head = roi_head
+        self.cascade = list(cascade)
         self.rpn_rule = rpn_targets
-        self.roi_rule = roi_targets
+        self.roi_rules = (roi_targets, *cascade_targets)
+        self.box_loss = box_loss
+        self._check_cascade()
         self.seed = seed
         self.sampling_seed = keras.random.SeedGenerator(seed)
         self.loss_means = [keras.metrics.Mean(name=name) for name in LOSSES]
         self.build()
 
+    @property
+    def roi_heads(self) -> list[RoIHead]:
+        """All heads of the second stage, in their order."""
+        return [self.roi_head, *self.cascade]
+
+    def _check_cascade(self):
+        if len(self.roi_heads) != len(self.roi_rules):
+            raise ValueError(
+                "Expected as many `cascade_targets` as heads in `cascade`. Received: "
+                f"{len(self.roi_rules) - 1} and {len(self.cascade)}."
+            )
+        if self.cascade and not all(head.class_agnostic for head in self.roi_heads):
+            raise ValueError(
+                "Expected class-agnostic heads in a cascade, which hands one box on for each RoI. "
+                "Build each RoIHead with class_agnostic=True."
+            )
+
     def build(self, input_shape=None):
         """Build every part, the RoI head included, which Keras would not reach by ``call``."""
         shapes = [tensor.shape for tensor in self.extractor.outputs]
-        for part in (self.neck, self.rpn, self.roi_head):
+        for part in (self.neck, self.rpn, *self.roi_heads):
             if part is None:
                 continue
             if not part.built:  # a part that was read from a file comes built
@@ -110,7 +145,28 @@ class FasterRCNN(keras.Model):
         """Images and their valid sizes -> feature maps, fine to coarse."""
         features = self.extractor(self.preprocessing(images, sizes), training=training)
         features = list(features) if isinstance(features, (list, tuple)) else [features]
-        return features if self.neck is None else self.neck(features)
+        return features if self.neck is None else self.neck(features, training=training)
+
+    def classify(self, features, proposals, sizes):
+        """Run the second stage on proposals, in use.
+
+        Args:
+            features: as ``call`` gives them.
+            proposals: float32 (B, P, 4), xyxy in canvas pixels.
+            sizes: (B, 2), height and width of the valid part of each image.
+
+        Returns:
+            scores: float32 (B, P, C), without background; of a cascade, the heads' mean.
+            boxes: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box; not clipped.
+        """
+        total, boxes = 0.0, None
+        for head, rule in zip(self.roi_heads, self.roi_rules, strict=True):
+            if boxes is not None:
+                proposals = box_ops.clip(boxes[:, :, 0], ops.cast(sizes, "float32"))
+            logits, deltas = head(features, proposals, training=False)
+            total = total + ops.softmax(logits, axis=-1)[..., :-1]
+            boxes = box_ops.decode(proposals[:, :, None], deltas, rule.weights)
+        return total / len(self.roi_heads), boxes
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight=None, training=True
@@ -120,7 +176,7 @@ class FasterRCNN(keras.Model):
         labels = ops.cast(y["labels"], "int32")
         losses = (
             *self._rpn_losses(x["sizes"], boxes, labels, y_pred),
-            *self._roi_losses(boxes, labels, y_pred, training),
+            *self._roi_losses(x["sizes"], boxes, labels, y_pred, training),
         )
         for mean, loss in zip(self.loss_means, losses, strict=True):
             mean.update_state(loss, sample_weight=ops.cast(ops.shape(labels)[0], "float32"))
@@ -137,24 +193,48 @@ class FasterRCNN(keras.Model):
         deltas = ops.take_along_axis(deltas, index[..., None], axis=1)  # [B, S, 4]
         count = _count(valid)
         entropy = sigmoid_cross_entropy(logits, ops.cast(foreground, "float32"))
-        distance = ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
+        reference = ops.take(anchors, index, axis=0)
+        distance = _BOX_LOSSES[self.box_loss](reference, deltas, targets, (1.0, 1.0, 1.0, 1.0))
         return _total(entropy, valid) / count, _total(distance, foreground) / count
 
-    def _roi_losses(self, boxes, labels, y_pred, training):
+    def _roi_losses(self, sizes, boxes, labels, y_pred, training):
+        """The two losses of the second stage, each summed over the heads of a cascade."""
         candidates, valid = roi_candidates(y_pred["proposals"], y_pred["valid"], boxes, labels)
         keys = self._candidate_keys(y_pred, labels)
-        rois, classes, sampled, targets = roi_targets(
-            candidates, valid, boxes, labels, keys, self.roi_rule
-        )
-        logits, deltas = self.roi_head(y_pred["features"], rois, training=training)
+        rois, *targets = roi_targets(candidates, valid, boxes, labels, keys, self.roi_rule)
+        class_loss, box_loss, deltas = self._head_losses(0, y_pred, rois, targets, training)
+        for number in range(1, len(self.roi_heads)):
+            rule, before = self.roi_rules[number], self.roi_rules[number - 1]
+            refined = box_ops.decode(rois, ops.stop_gradient(deltas[:, :, 0]), before.weights)
+            refined = box_ops.clip(refined, ops.cast(sizes, "float32"))
+            rois, *targets = roi_targets_of_all(refined, targets[1], boxes, labels, rule)
+            more_class, more_box, deltas = self._head_losses(
+                number, y_pred, rois, targets, training
+            )
+            class_loss, box_loss = class_loss + more_class, box_loss + more_box
+        return class_loss, box_loss
+
+    def _head_losses(self, number: int, y_pred, rois, targets, training):
+        """Class loss, box loss and deltas of one head on its RoIs (B, R, 4)."""
+        head, rule = self.roi_heads[number], self.roi_rules[number]
+        classes, sampled, wanted = targets
+        logits, deltas = head(y_pred["features"], rois, training=training)
         foreground = classes >= 0
         count = _count(sampled)
-        background = self.roi_head.num_classes
-        entropy = softmax_cross_entropy(logits, ops.where(foreground, classes, background))
-        own = ops.maximum(classes, 0)[..., None, None]  # the deltas of the RoI's own class
-        deltas = ops.squeeze(ops.take_along_axis(deltas, own, axis=2), axis=2)  # [B, R, 4]
-        distance = ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
-        return _total(entropy, sampled) / count, _total(distance, foreground) / count
+        entropy = softmax_cross_entropy(logits, ops.where(foreground, classes, head.num_classes))
+        if head.class_agnostic:
+            own = deltas[:, :, 0]  # [B, R, 4]
+        else:  # the deltas of the RoI's own class
+            index = ops.maximum(classes, 0)[..., None, None]
+            own = ops.squeeze(ops.take_along_axis(deltas, index, axis=2), axis=2)  # [B, R, 4]
+        distance = _BOX_LOSSES[self.box_loss](rois, own, wanted, rule.weights)
+        losses = _total(entropy, sampled) / count, _total(distance, foreground) / count
+        return *losses, deltas
+
+    @property
+    def roi_rule(self) -> RoITargetRule:
+        """Which RoIs the first head trains on."""
+        return self.roi_rules[0]
 
     def _candidate_keys(self, y_pred, labels):
         """Random keys (B, P + G) that go with a proposal's anchor, not with its rank.
@@ -181,6 +261,9 @@ class FasterRCNN(keras.Model):
             "neck": None if self.neck is None else serialize(self.neck),
             "rpn_targets": asdict(self.rpn_rule),
             "roi_targets": asdict(self.roi_rule),
+            "cascade": [serialize(head) for head in self.cascade],
+            "cascade_targets": [asdict(rule) for rule in self.roi_rules[1:]],
+            "box_loss": self.box_loss,
             "seed": self.seed,
         }
 
@@ -188,9 +271,16 @@ class FasterRCNN(keras.Model):
     def from_config(cls, config, custom_objects=None):
         """Inverse of ``get_config``."""
         config = dict(config)
+
+        def revived(part):
+            if not isinstance(part, dict):
+                return part
+            return keras.saving.deserialize_keras_object(part, custom_objects)
+
         for part in ("preprocessing", "extractor", "rpn", "roi_head", "neck"):
-            if isinstance(config[part], dict):
-                config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects)
+            config[part] = revived(config[part])
+        config["cascade"] = [revived(head) for head in config["cascade"]]
+        config["cascade_targets"] = [RoITargetRule(**rule) for rule in config["cascade_targets"]]
         config["rpn_targets"] = RPNTargetRule(**config["rpn_targets"])
         config["roi_targets"] = RoITargetRule(**config["roi_targets"])
         return cls(**config)
@@ -199,6 +289,22 @@ class FasterRCNN(keras.Model):
 def feature_shapes(features) -> list[tuple[int, int]]:
     """Static (height, width) of each feature map."""
     return [(feature.shape[1], feature.shape[2]) for feature in features]
+
+
+def _smooth_l1_distance(reference, deltas, targets, weights):
+    """Between deltas (..., 4), summed over the four: (...)."""
+    return ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
+
+
+def _giou_distance(reference, deltas, targets, weights):
+    """Between the boxes that deltas and targets make of ``reference``: (...)."""
+    return giou_loss(
+        box_ops.decode(reference, deltas, weights),
+        ops.stop_gradient(box_ops.decode(reference, targets, weights)),
+    )
+
+
+_BOX_LOSSES = {"smooth_l1": _smooth_l1_distance, "giou": _giou_distance}
 
 
 def _count(mask):

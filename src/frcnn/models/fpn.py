@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from frcnn.models.initializers import Uniform
-from frcnn.models.layers import Conv2D
+from frcnn.models.layers import Conv2D, ConvNorm
 from frcnn.models.torch_convolution import enlarge_view
 
 
@@ -22,12 +22,22 @@ class FeaturePyramid(keras.layers.Layer):
         channels: of every level given.
         extra: "maxpool" appends a level of half the coarsest one's resolution, for large anchors
             (section 4.1, footnote 2: every second cell of it); None appends nothing.
+        norm: batch normalisation after each convolution, "frozen" or "batch", as of ``ConvNorm``;
+            None has biases instead.
+        epsilon: of the normalisation.
 
     Raises:
         ValueError: another ``extra``.
     """
 
-    def __init__(self, channels: int = 256, extra: str | None = "maxpool", **kwargs):
+    def __init__(
+        self,
+        channels: int = 256,
+        extra: str | None = "maxpool",
+        norm: str | None = None,
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if extra not in ("maxpool", None):
             raise ValueError(
@@ -36,6 +46,8 @@ class FeaturePyramid(keras.layers.Layer):
             )
         self.channels = channels
         self.extra = extra
+        self.norm = norm
+        self.epsilon = epsilon
 
     def build(self, input_shapes):
         """Create the convolutions for maps of these shapes, each (B, H, W, C)."""
@@ -47,25 +59,32 @@ class FeaturePyramid(keras.layers.Layer):
             lateral.build(shape)
             smoothing.build((*shape[:-1], self.channels))
 
-    def _convolutions(self, name: str, kernel: int, count: int) -> list[Conv2D]:
-        return [
-            Conv2D(
-                self.channels,
-                kernel,
-                padding="same",
-                kernel_initializer=Uniform(scale=1.0),  # no ReLU follows
-                name=f"{name}{level}",
-                dtype=self.dtype_policy,
-            )
-            for level in range(count)
-        ]
+    def _convolutions(self, name: str, kernel: int, count: int) -> list[Conv2D | ConvNorm]:
+        return [self._convolution(f"{name}{level}", kernel) for level in range(count)]
 
-    def call(self, maps):
+    def _convolution(self, name: str, kernel: int) -> Conv2D | ConvNorm:
+        convolution = Conv2D(
+            self.channels,
+            kernel,
+            padding="same",
+            use_bias=self.norm is None,
+            kernel_initializer=Uniform(scale=1.0),  # no ReLU follows
+            name=name if self.norm is None else f"{name}_conv",
+            dtype=self.dtype_policy,
+        )
+        if self.norm is None:
+            return convolution
+        return ConvNorm(
+            convolution, self.epsilon, norm=self.norm, name=name, dtype=self.dtype_policy
+        )
+
+    def call(self, maps, training=False):
         """Maps [(B, H_l, W_l, C_l), ...], fine to coarse, to levels (B, H_l, W_l, channels)."""
-        sums = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+        mode = {} if self.norm is None else {"training": training}
+        sums = [lateral(x, **mode) for lateral, x in zip(self.laterals, maps, strict=True)]
         for level in reversed(range(len(sums) - 1)):
             sums[level] = sums[level] + _enlarge(sums[level + 1], ops.shape(sums[level])[1:3])
-        levels = [smoothing(x) for smoothing, x in zip(self.smoothings, sums, strict=True)]
+        levels = [smooth(x, **mode) for smooth, x in zip(self.smoothings, sums, strict=True)]
         if self.extra == "maxpool":
             levels.append(levels[-1][:, ::2, ::2])
         return levels
@@ -81,7 +100,13 @@ class FeaturePyramid(keras.layers.Layer):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {**super().get_config(), "channels": self.channels, "extra": self.extra}
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "extra": self.extra,
+            "norm": self.norm,
+            "epsilon": self.epsilon,
+        }
 
 
 def _enlarge(x, size):

@@ -1,4 +1,4 @@
-"""Convolutions without layout copies, frozen batch normalisation, input normalisation.
+"""Convolutions without layout copies, batch normalisation folded into them, input normalisation.
 
 Maps are channels last, (B, H, W, C), on every backend. PyTorch's kernels want (B, C, H, W) shapes
 but like channels-last *strides* best, so a permuted view of our maps is exactly their food; Keras's
@@ -16,16 +16,60 @@ import keras
 from keras import ops
 
 from frcnn.models.initializers import Uniform
-from frcnn.models.torch_convolution import convolve_view
+from frcnn.models.torch_convolution import convolve_view, max_pool_view
 
 _PACKAGE = "frcnn"
 
 
+class _Padded(keras.layers.Layer):
+    """Adds to a convolution layer the padding "symmetric".
+
+    Half the kernel's reach in zeros goes before and after each axis, whatever the stride, as
+    PyTorch pads. Keras's "same" puts the odd zero of a strided convolution after alone.
+    """
+
+    def __init__(self, *args, **kwargs):
+        self.symmetric = kwargs.get("padding") == "symmetric"
+        if self.symmetric:
+            kwargs["padding"] = "valid"
+        super().__init__(*args, **kwargs)
+
+    def margins(self) -> tuple[int, int]:
+        """Zeros before, and after, the rows and the columns."""
+        if not self.symmetric:
+            return 0, 0
+        pairs = zip(self.kernel_size, self.dilation_rate, strict=True)
+        rows, columns = ((size - 1) * dilation // 2 for size, dilation in pairs)
+        return rows, columns
+
+    def pad(self, inputs):
+        """Put the zeros on (B, H, W, C)."""
+        rows, columns = self.margins()
+        if not rows and not columns:
+            return inputs
+        return ops.pad(inputs, [[0, 0], [rows, rows], [columns, columns], [0, 0]])
+
+    def compute_output_shape(self, input_shape):
+        """The shape of what the convolution gives for (B, H, W, C)."""
+        batch, *sides, channels = input_shape
+        sides = [
+            None if side is None else side + 2 * margin
+            for side, margin in zip(sides, self.margins(), strict=True)
+        ]
+        return super().compute_output_shape((batch, *sides, channels))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = {"padding": "symmetric"} if self.symmetric else {}
+        return {**super().get_config(), **own}
+
+
 @keras.saving.register_keras_serializable(package=_PACKAGE)
-class Conv2D(keras.layers.Conv2D):
+class Conv2D(_Padded, keras.layers.Conv2D):
     """``keras.layers.Conv2D`` that copies no map on the PyTorch backend; same arguments.
 
-    Kernels start as He et al. (2015) advise, unless told otherwise.
+    Kernels start as He et al. (2015) advise, unless told otherwise; ``padding`` may also be
+    "symmetric", PyTorch's.
     """
 
     def __init__(self, *args, kernel_initializer=None, **kwargs):
@@ -41,15 +85,18 @@ class Conv2D(keras.layers.Conv2D):
         ``bias`` and ``activation`` may be None.
         """
         if not _is_torch(self):
-            outputs = self.convolution_op(inputs, kernel)
+            outputs = self.convolution_op(self.pad(inputs), kernel)
             return _finish(outputs, bias, activation)
         kernel = _torch_tensor(kernel).permute(3, 2, 0, 1)
         return convolve_view(self, inputs, kernel, _torch_tensor(bias), activation)
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
-class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """``keras.layers.DepthwiseConv2D`` that copies no map on the PyTorch backend."""
+class DepthwiseConv2D(_Padded, keras.layers.DepthwiseConv2D):
+    """``keras.layers.DepthwiseConv2D`` that copies no map on the PyTorch backend.
+
+    ``padding`` may also be "symmetric", PyTorch's.
+    """
 
     def __init__(self, *args, depthwise_initializer=None, **kwargs):
         initializer = depthwise_initializer or Uniform(depthwise=True)
@@ -63,7 +110,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         """Convolve with a kernel (k, k, C, multiplier) and a bias of the caller's, or None."""
         if not _is_torch(self):
             outputs = ops.depthwise_conv(
-                inputs,
+                self.pad(inputs),
                 kernel,
                 strides=self.strides,
                 padding=self.padding,
@@ -129,10 +176,20 @@ class FrozenBatchNorm(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
-class ConvNorm(keras.layers.Layer):
-    """A convolution, frozen batch normalisation and an activation in one pass over the map.
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch normalisation that trains, with the ``affine`` that it is in use."""
 
-    As the normalisation is a fixed affine map, scaling the kernel does its work:
+    affine = FrozenBatchNorm.affine
+
+
+NORMS = {"frozen": FrozenBatchNorm, "batch": BatchNorm}
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class ConvNorm(keras.layers.Layer):
+    """A convolution, batch normalisation and an activation in one pass over the map.
+
+    Where the normalisation is a fixed affine map, scaling the kernel does its work:
     ``conv(x, w) * scale + shift == conv(x, w * scale) + shift``. The kernel trains as it would
     with the two layers apart, and the map is neither written nor kept for the backward pass a
     second time.
@@ -141,9 +198,11 @@ class ConvNorm(keras.layers.Layer):
         convolution: a ``Conv2D`` or ``DepthwiseConv2D`` without bias and activation.
         epsilon: of the normalisation.
         activation: applied last; a name, a function or None.
+        norm: "frozen" keeps the normalisation as it is; "batch" trains it, and normalises by the
+            statistics of the batch in training.
 
     Raises:
-        ValueError: a convolution with a bias or an activation of its own.
+        ValueError: a convolution with a bias or an activation of its own, another ``norm``.
     """
 
     def __init__(
@@ -151,9 +210,12 @@ class ConvNorm(keras.layers.Layer):
         convolution: Conv2D | DepthwiseConv2D,
         epsilon: float = 1e-3,
         activation=None,
+        norm: str = "frozen",
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if norm not in NORMS:
+            raise ValueError(f'Expected `norm` "frozen" or "batch". Received: {norm!r}.')
         if convolution.use_bias or convolution.activation is not keras.activations.linear:
             raise ValueError(
                 "Expected a convolution without bias and activation, which the normalisation "
@@ -161,10 +223,12 @@ class ConvNorm(keras.layers.Layer):
                 f"use_bias={convolution.use_bias}, activation={convolution.activation.__name__}."
             )
         self.convolution = convolution
-        self.norm = FrozenBatchNorm(epsilon, name=f"{self.name}_bn", dtype=self.dtype_policy)
+        options = {"name": f"{self.name}_bn", "dtype": self.dtype_policy}
+        self.norm_kind = norm
+        self.norm = NORMS[norm](epsilon=epsilon, **options)
         self.activation = keras.activations.get(activation)
         if not self.trainable:  # said before the parts were here to hear it
-            self.convolution.trainable = False
+            self.convolution.trainable = self.norm.trainable = False
 
     def build(self, input_shape):
         """Build the convolution and the normalisation of what it gives."""
@@ -172,8 +236,10 @@ class ConvNorm(keras.layers.Layer):
             self.convolution.build(input_shape)
         self.norm.build(self.compute_output_shape(input_shape))
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
         """Convolve, normalise and activate (B, H, W, C)."""
+        if training and self.norm_kind == "batch" and self.norm.trainable:
+            return self.activation(self.norm(self.convolution(inputs), training=True))
         scale, shift = self.norm.affine()
         kernel = self.convolution.kernel
         # A convolution has its output channels last, a depthwise one splits them over two axes.
@@ -190,6 +256,7 @@ class ConvNorm(keras.layers.Layer):
             "convolution": keras.saving.serialize_keras_object(self.convolution),
             "epsilon": self.norm.epsilon,
             "activation": keras.activations.serialize(self.activation),
+            "norm": self.norm_kind,
         }
         return {**super().get_config(), **own}
 
@@ -198,6 +265,40 @@ class ConvNorm(keras.layers.Layer):
         """The layer of a configuration made by ``get_config``."""
         convolution = keras.saving.deserialize_keras_object(config["convolution"])
         return cls(**{**config, "convolution": convolution})
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class MaxPool2D(keras.layers.Layer):
+    """The largest value of each window, padded symmetrically with nothing, as PyTorch pads.
+
+    Args:
+        size: side of the window, odd.
+        stride: cells between windows.
+    """
+
+    def __init__(self, size: int, stride: int, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.stride = stride
+
+    def call(self, inputs):
+        """Pool (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C)."""
+        if keras.config.backend() == "torch":
+            return max_pool_view(inputs, self.size, self.stride)
+        margin = self.size // 2
+        pads = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+        padded = ops.pad(inputs, pads, constant_values=float("-inf"))
+        return ops.max_pool(padded, self.size, self.stride, "valid")
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the pooled map."""
+        batch, *sides, channels = input_shape
+        sides = [None if side is None else -(-side // self.stride) for side in sides]
+        return (batch, *sides, channels)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "size": self.size, "stride": self.stride}
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)

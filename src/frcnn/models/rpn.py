@@ -25,6 +25,9 @@ class AnchorGrid:
         ratios: height over width, the same on each level.
         offset: where in its cell an anchor is centred; 0.5 is the middle.
         rounded: round the anchors to whole pixels, as torchvision does.
+        floored: space the cells of a level by the canvas's side over their number, rounded down,
+            as torchvision does: the 13 cells that a pyramid's last level has for 800 pixels stand
+            61 apart, not 64. The canvas is as large as the first level's cells are.
     """
 
     strides: tuple[int, ...]
@@ -32,6 +35,7 @@ class AnchorGrid:
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     offset: float = 0.5
     rounded: bool = False
+    floored: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "strides", tuple(self.strides))
@@ -56,8 +60,12 @@ class AnchorGrid:
     def boxes(self, shapes) -> np.ndarray:
         """All anchors of feature maps of these (height, width): float32 (A, 4)."""
         ratios = (self.ratios,) * len(self.strides)
+        strides = self.strides
+        if self.floored:
+            canvas = [cells * strides[0] for cells in shapes[0]]
+            strides = [(canvas[0] // height, canvas[1] // width) for height, width in shapes]
         return anchor_ops.grid_anchors(
-            shapes, self.strides, self.sizes, ratios, offset=self.offset, rounded=self.rounded
+            shapes, strides, self.sizes, ratios, offset=self.offset, rounded=self.rounded
         )
 
 
@@ -76,15 +84,18 @@ class ProposalRule:
 
 @keras.saving.register_keras_serializable(package="frcnn")
 class RegionProposalNetwork(keras.layers.Layer):
-    """A 3x3 convolution, then for each anchor an objectness logit and four box deltas.
+    """3x3 convolutions, then for each anchor an objectness logit and four box deltas.
 
     Args:
         anchors: the anchor grid.
-        channels: of the 3x3 convolution.
+        channels: of the 3x3 convolutions.
         training: the proposals passed on in training.
         inference: the proposals passed on in use.
         iou_threshold: of the NMS, which runs on each level by itself.
         min_size: proposals narrower or lower than this many pixels are dropped.
+        min_score: proposals whose objectness, 0..1, is lower are dropped.
+        depth: how many 3x3 convolutions.
+        whole_cells: round proposals to whole cells, as ``to_whole_cells`` does (keras-frcnn).
     """
 
     def __init__(
@@ -95,6 +106,9 @@ class RegionProposalNetwork(keras.layers.Layer):
         inference: ProposalRule = ProposalRule(1000, 1000),
         iou_threshold: float = 0.7,
         min_size: float = 1e-3,
+        min_score: float = 0.0,
+        depth: int = 1,
+        whole_cells: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -104,33 +118,28 @@ class RegionProposalNetwork(keras.layers.Layer):
         self.inference_rule = inference
         self.iou_threshold = iou_threshold
         self.min_size = min_size
-        self.conv = Conv2D(
-            channels,
-            3,
-            padding="same",
-            activation="relu",
-            kernel_initializer=Normal(0.01),
-            dtype=self.dtype_policy,
-            name="conv",
-        )
-        self.objectness = Conv2D(
-            anchors.per_cell,
-            1,
-            kernel_initializer=Normal(0.01),
-            dtype=self.dtype_policy,
-            name="objectness",
-        )
-        self.deltas = Conv2D(
-            4 * anchors.per_cell,
-            1,
-            kernel_initializer=Normal(0.01),
-            dtype=self.dtype_policy,
-            name="deltas",
-        )
+        self.min_score = min_score
+        self.depth = depth
+        self.whole_cells = whole_cells
+
+        def convolution(filters, kernel, name, **options):
+            start = Normal(0.01)
+            options = {"kernel_initializer": start, "dtype": self.dtype_policy, **options}
+            return Conv2D(filters, kernel, name=name, **options)
+
+        self.hidden = [
+            convolution(channels, 3, f"rpn_conv{index + 1}", padding="same", activation="relu")
+            for index in range(depth)
+        ]
+        self.objectness = convolution(anchors.per_cell, 1, "objectness")
+        self.deltas = convolution(4 * anchors.per_cell, 1, "deltas")
 
     def build(self, feature_shapes):
         """Build the shared head for feature maps of ``feature_shapes[0][-1]`` channels."""
-        self.conv.build((None, None, None, feature_shapes[0][-1]))
+        inputs = feature_shapes[0][-1]
+        for layer in self.hidden:
+            layer.build((None, None, None, inputs))
+            inputs = self.channels
         self.objectness.build((None, None, None, self.channels))
         self.deltas.build((None, None, None, self.channels))
         self.built = True
@@ -139,7 +148,9 @@ class RegionProposalNetwork(keras.layers.Layer):
         """Feature maps [(B, H, W, channels)] -> logits (B, A), deltas (B, A, 4), float32."""
         logits, deltas = [], []
         for feature in features:
-            hidden = self.conv(feature)
+            hidden = feature
+            for layer in self.hidden:
+                hidden = layer(hidden)
             batch, height, width, _ = hidden.shape
             count = height * width * self.anchors.per_cell
             batch = -1 if batch is None else batch
@@ -174,21 +185,27 @@ class RegionProposalNetwork(keras.layers.Layer):
             best, index = ops.top_k(logits[:, start:end], min(rule.before_nms, end - start))
             picked = ops.take_along_axis(deltas[:, start:end], index[..., None], axis=1)
             reference = ops.take(ops.convert_to_tensor(anchors[start:end]), index, axis=0)
+            decoded = box_ops.decode(reference, picked)
+            if self.whole_cells:
+                stride = self.anchors.strides[level]
+                decoded = to_whole_cells(decoded, stride, (height, width), sizes)
             scores.append(best)
-            boxes.append(box_ops.decode(reference, picked))
+            boxes.append(decoded)
             origins.append(ops.cast(index, "int32") + start)
             levels.append(ops.full_like(index, level))
             start = end
         scores = ops.concatenate(scores, axis=1)  # [B, N]
         boxes = box_ops.clip(ops.concatenate(boxes, axis=1), ops.cast(sizes, "float32"))
-        large = ops.all(boxes[..., 2:] - boxes[..., :2] >= self.min_size, axis=-1)
+        usable = ops.all(boxes[..., 2:] - boxes[..., :2] >= self.min_size, axis=-1)
+        if self.min_score > 0:
+            usable = usable & (ops.sigmoid(scores) >= self.min_score)
         index, valid = nms(
             boxes,
             scores,
             self.iou_threshold,
             rule.after_nms,
             groups=ops.concatenate(levels, axis=1) if len(shapes) > 1 else None,
-            valid=large,
+            valid=usable,
         )
         proposals = ops.take_along_axis(boxes, index[..., None], axis=1)
         proposals = ops.where(valid[..., None], proposals, 0.0)
@@ -205,6 +222,9 @@ class RegionProposalNetwork(keras.layers.Layer):
             "inference": asdict(self.inference_rule),
             "iou_threshold": self.iou_threshold,
             "min_size": self.min_size,
+            "min_score": self.min_score,
+            "depth": self.depth,
+            "whole_cells": self.whole_cells,
         }
 
     @classmethod
@@ -215,3 +235,27 @@ class RegionProposalNetwork(keras.layers.Layer):
         config["training"] = ProposalRule(**config["training"])
         config["inference"] = ProposalRule(**config["inference"])
         return cls(**config)
+
+
+def to_whole_cells(boxes, stride: int, shape: tuple[int, int], sizes):
+    """Round boxes to the cells of a map, as keras-frcnn does with its proposals.
+
+    The first corner is rounded, and so are width and height, to at least one cell; what lies
+    before the map or in its last row and column is cut off.
+
+    Args:
+        boxes: float32 (B, N, 4), xyxy in canvas pixels.
+        stride: pixels a cell.
+        shape: (height, width) of the map in cells.
+        sizes: (B, 2), height and width of the valid part of each image in pixels.
+
+    Returns:
+        float32 (B, N, 4), xyxy in canvas pixels; without area where the box lies outside.
+    """
+    cells = ops.ceil(ops.cast(sizes, "float32") / stride)  # [B, 2]
+    cells = ops.minimum(cells, ops.convert_to_tensor(shape, "float32"))
+    last = ops.flip(cells, axis=-1)[:, None] - 1.0  # [B, 1, 2], x before y
+    first = ops.round(boxes[..., :2] / stride)
+    sides = ops.maximum(ops.round((boxes[..., 2:] - boxes[..., :2]) / stride), 1.0)
+    end = ops.minimum(first + sides, last)
+    return ops.concatenate([ops.maximum(first, 0.0), end], axis=-1) * stride

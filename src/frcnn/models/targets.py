@@ -130,6 +130,28 @@ def roi_targets(candidates, valid, boxes, labels, keys, rule: RoITargetRule):
     index, foreground, sampled = sample(status, rule.count, int(rule.count * rule.fraction), keys)
     rois = ops.where(sampled[..., None], _gather(candidates, index), 0.0)
     owner = ops.take_along_axis(matched, index, axis=1)
+    return _roi_answers(rois, sampled, foreground, owner, boxes, labels, rule)
+
+
+def roi_targets_of_all(rois, sampled, boxes, labels, rule: RoITargetRule):
+    """Say what a RoI head should answer for RoIs that are all kept: those of a cascade.
+
+    Args:
+        rois: float32 (B, R, 4).
+        sampled: bool (B, R), False on the rows that only fill up.
+        boxes: float32 (B, G, 4), padded.
+        labels: int (B, G), -1 where padded.
+        rule: what counts as foreground; its ``count`` and ``fraction`` play no part.
+
+    Returns:
+        As ``roi_targets``.
+    """
+    iou = box_ops.pairwise_iou(rois, boxes)  # [B, R, G]
+    owner, status = match(iou, labels >= 0, rule.foreground, rule.foreground)
+    return _roi_answers(rois, sampled, (status == 1) & sampled, owner, boxes, labels, rule)
+
+
+def _roi_answers(rois, sampled, foreground, owner, boxes, labels, rule: RoITargetRule):
     classes = ops.where(foreground, ops.take_along_axis(labels, owner, axis=1), -1)
     targets = ops.where(foreground[..., None], _gather(boxes, owner), rois)
     return (

@@ -53,6 +53,14 @@ def enlarge_view(x, size):
     return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
 
 
+def max_pool_view(x, size: int, stride: int):
+    """Largest of each window of (B, H, W, C), ``size`` odd, through an NCHW view."""
+    import torch.nn.functional as F
+
+    pooled = F.max_pool2d(x.permute(0, 3, 1, 2), size, stride, padding=size // 2)
+    return pooled.permute(0, 2, 3, 1)
+
+
 @functools.cache
 def _relu6_in_place() -> Callable[[Any], Any]:
     """ReLU6 which keeps only its result; PyTorch's own in-place one first clones its input."""
@@ -84,7 +92,7 @@ def _pad(layer, view, kernel, grouped: bool):
     import torch.nn.functional as F
 
     if layer.padding == "valid":
-        return view, kernel, (0, 0)
+        return view, kernel, layer.margins()
     (top, bottom), (left, right) = (
         _same_padding(*sizes)
         for sizes in zip(

@@ -33,7 +33,7 @@ def base_anchors(
 
 def grid_anchors(
     shapes: Sequence[tuple[int, int]],
-    strides: Sequence[float],
+    strides: Sequence[float | tuple[float, float]],
     sizes: Sequence[Sequence[float]],
     ratios: Sequence[Sequence[float]],
     offset: float = 0.5,
@@ -43,7 +43,7 @@ def grid_anchors(
 
     Args:
         shapes: (height, width) of each level's feature map, in cells.
-        strides: pixels from one cell to the next, of each level.
+        strides: pixels from one cell to the next, of each level; a pair is (down, across).
         sizes: ``base_anchors``' sizes, of each level.
         ratios: ``base_anchors``' ratios, of each level.
         offset: where in its cell an anchor is centred: 0.5 is the middle, right for continuous
@@ -67,8 +67,9 @@ def grid_anchors(
     for (height, width), stride, level_sizes, level_ratios in zip(
         shapes, strides, sizes, ratios, strict=True
     ):
-        y = (np.arange(height, dtype=np.float32) + np.float32(offset)) * np.float32(stride)
-        x = (np.arange(width, dtype=np.float32) + np.float32(offset)) * np.float32(stride)
+        down, across = stride if isinstance(stride, tuple) else (stride, stride)
+        y = (np.arange(height, dtype=np.float32) + np.float32(offset)) * np.float32(down)
+        x = (np.arange(width, dtype=np.float32) + np.float32(offset)) * np.float32(across)
         x, y = np.meshgrid(x, y)  # [height, width] each
         centres = np.stack([x, y, x, y], axis=-1).reshape(-1, 1, 4)
         cell = base_anchors(level_sizes, level_ratios, rounded)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from keras import ops
 
+from frcnn.ops.boxes import SMALLEST_SIDE, area
+
 
 def sigmoid_cross_entropy(logits, targets):
     """Binary cross entropy of each logit.
@@ -51,3 +53,37 @@ def smooth_l1(predictions, targets, beta):
     if beta == 0:
         return error
     return ops.where(error < beta, 0.5 / beta * error * error, error - 0.5 * beta)
+
+
+def giou_loss(boxes, targets):
+    """One minus the generalised IoU of each pair of boxes (Rezatofighi et al. 2019).
+
+    Finite in value and gradient for boxes without area too, such as padding.
+
+    Args:
+        boxes: float32 ``[..., 4]``, xyxy.
+        targets: float32 ``[..., 4]``, xyxy.
+
+    Returns:
+        float32 ``[...]``, 0 for equal boxes, 2 at most.
+    """
+    boxes, targets = ops.convert_to_tensor(boxes), ops.convert_to_tensor(targets)
+    larger, smaller = _maximum(boxes, targets), -_maximum(-boxes, -targets)
+    # Not maximum with 0: its gradient for boxes that just touch differs between backends.
+    inner = ops.relu(smaller[..., 2:] - larger[..., :2])  # [..., 2], width and height
+    outer = larger[..., 2:] - smaller[..., :2]
+    intersection = inner[..., 0] * inner[..., 1]
+    hull = outer[..., 0] * outer[..., 1]
+    union = area(boxes) + area(targets) - intersection
+    return 1.0 - _share(intersection, union) + _share(hull - union, hull)
+
+
+def _maximum(first, second):
+    """The larger; the gradient of equal ones goes half to each, on every backend."""
+    return ops.where(first == second, 0.5 * (first + second), ops.maximum(first, second))
+
+
+def _share(part, whole):
+    """``part / whole``; 0 where the whole is no area."""
+    is_area = whole > SMALLEST_SIDE**2
+    return ops.where(is_area, part, 0.0) / ops.where(is_area, whole, 1.0)

@@ -2,7 +2,7 @@
 
 RoIAlign is a sparse linear map from the cells of the feature maps to the bins of the RoIs. Here it
 is made in two steps: which cells each bin reads and with which weights (``_taps``, a few numbers a
-bin), and the weighted sum over channels (``_weighted_sum``, where the time goes). All levels of a
+bin), and the weighted sum over channels (``weighted_sum``, where the time goes). All levels of a
 pyramid lie one after the other in one table of cells, so a RoI reads its own level only.
 """
 
@@ -124,7 +124,7 @@ def _align(features, boxes, levels, scales, output_size, sampling_ratio, aligned
     sizes = layout[..., :2]  # [B, R, 2], (width, height)
     at, weights = _taps(boxes, sizes, output_size, sampling_ratio, aligned)
     y = first[..., None, None] + at[:, :, 1] * sizes[..., :1, None]
-    total = _weighted_sum(
+    total = weighted_sum(
         ops.cast(table, "float32"), y, at[:, :, 0], weights[:, :, 1], weights[:, :, 0]
     )
     return ops.cast(total, dtype)
@@ -162,7 +162,7 @@ def _taps(boxes, sizes, output_size, sampling_ratio, aligned):
     return cells, ops.where(ops.concatenate([inside, inside], axis=-1), weights, 0.0)
 
 
-def _weighted_sum(table, y, x, y_weights, x_weights):
+def weighted_sum(table, y, x, y_weights, x_weights):
     """Sum of K x K table rows for every bin of every RoI, the work of RoIAlign.
 
     Args:
@@ -197,7 +197,7 @@ def _embedding_bag_serves(table) -> bool:
 
 @functools.cache
 def _torch_weighted_sum():
-    """``_weighted_sum`` as an embedding bag, which gathers and adds in one pass over the table.
+    """``weighted_sum`` as an embedding bag, which gathers and adds in one pass over the table.
 
     The gradient is an embedding bag too, transposed: each cell sums the bins that read it. So it
     is deterministic and adds to every cell once, where PyTorch's own adds tap by tap.

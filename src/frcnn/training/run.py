@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from frcnn.errors import UserError
-from frcnn.inference.load import BEST, LAST
 from frcnn.training.config import Config
+from frcnn.zoo.references import BEST, LAST
 
 
 class Run:

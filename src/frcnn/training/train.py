@@ -58,7 +58,7 @@ def train(config: Config, console: Console | None = None) -> Run:
     network = build_network(
         config.preset, len(splits.train.classes), config.frozen, config.rois, config.seed
     )
-    report = load_weights(network, config.preset, config.weights)
+    report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
         # Of what was made for this network, only what does not fit is news.
         ours = config.weights == "imagenet" or config.weights.endswith(".keras")

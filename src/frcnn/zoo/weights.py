@@ -1,4 +1,4 @@
-"""Where training starts: ImageNet features, a file, or nothing."""
+"""Where training starts: ImageNet features, someone's detector, a file, or nothing."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from pathlib import Path
 import keras
 
 from frcnn.errors import UserError
-from frcnn.models.detector import read_model
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.zoo.efficientnet_lite import load_efficientnet_lite0
-from frcnn.zoo.keras_h5 import load_vgg16
-from frcnn.zoo.matching import MatchReport
+from frcnn.zoo.download import fetch
+from frcnn.zoo.efficientnet_lite import load_efficientnet_lite0, load_efficientnet_lite2
+from frcnn.zoo.keras_applications import build_extractor
+from frcnn.zoo.keras_h5 import load_vgg16, read_keras_h5, resnet_layer_names
+from frcnn.zoo.matching import MatchReport, load_by_name
+from frcnn.zoo.presets import APPLICATIONS, Preset
+from frcnn.zoo.presets import preset as preset_of
+from frcnn.zoo.references import TORCH_SUFFIXES, convert_torch, open_model, read_tensors
+from frcnn.zoo.torchvision import load_features
+from frcnn.zoo.transfer import transfer
 
-# The file that keras.applications downloads, with the digest it checks.
-VGG16_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 VGG16_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-VGG16_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-VGG16_DIGEST = "64373286793e3c8b2b4e3219cbf3544b"
+KERAS_SUFFIXES = (".h5", ".hdf5")
 
 
-def load_weights(network: FasterRCNN, preset: str, weights: str) -> MatchReport | None:
+def load_weights(
+    network: FasterRCNN, preset: str, weights: str, classes: tuple[str, ...] = ()
+) -> MatchReport | None:
     """Give a network the weights it starts from.
 
     Args:
         network: of this preset.
         preset: its name.
-        weights: "imagenet", "none", a ``.keras`` model of the same preset, or the file that the
-            preset's ImageNet weights come in.
+        weights: "imagenet"; "none"; a trained detector, by any reference that ``frcnn.load``
+            takes; or a file: of a torchvision detector or ImageNet classifier (``.pth``, ``.pt``,
+            ``.safetensors``), or Keras's ImageNet weights (``.h5``).
+        classes: of the network; outputs for classes of these names are kept.
 
     Returns:
         What matched, or None for "none".
@@ -38,49 +45,72 @@ def load_weights(network: FasterRCNN, preset: str, weights: str) -> MatchReport 
     if weights == "none":
         return None
     try:
-        if Path(weights).suffix == ".keras":
-            return _from_model(network, Path(weights))
-        if preset == "vgg16":
-            path = _vgg16_file() if weights == "imagenet" else weights
-            return load_vgg16([network.extractor, network.roi_head], path)
         if weights == "imagenet":
-            return load_efficientnet_lite0(network.extractor)
+            return _imagenet(network, preset)
+        suffix = Path(weights).suffix
+        if suffix in TORCH_SUFFIXES:
+            return _torch_file(network, preset, weights, classes)
+        if suffix in KERAS_SUFFIXES:
+            return _keras_file(network, preset, Path(weights))
+        model = open_model(weights)
+        return transfer(network, classes, model.network, model.classes, weights)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"--weights {weights}: {error}") from error
-    raise UserError(f"--weights {weights}: {preset} starts from imagenet, none or a .keras model.")
 
 
-def _from_model(network: FasterRCNN, path: Path) -> MatchReport:
-    """Copy all weights of the same shape; class layers of another class list stay as they are."""
-    old = read_model(path).network.weights
-    if len(old) != len(network.weights):
-        raise UserError(f"{path} is a model of another preset.")
-    matched, mismatched = {}, {}
-    for ours, theirs in zip(network.weights, old, strict=True):
-        if ours.shape == theirs.shape:
-            ours.assign(keras.ops.convert_to_numpy(theirs))
-            matched[ours.path] = (tuple(ours.shape),)
-        else:
-            mismatched[ours.path] = f"{tuple(theirs.shape)} there, {tuple(ours.shape)} here"
-    return MatchReport(str(path), matched, mismatched, (), ())
+def _imagenet(network: FasterRCNN, preset: str) -> MatchReport:
+    chosen = preset_of(preset)
+    kind = chosen.features.kind
+    if kind == "lite0":
+        return load_efficientnet_lite0(network.extractor)
+    if kind == "lite2":
+        return load_efficientnet_lite2(network.extractor)
+    if kind == "applications":
+        return _application(network, preset, "imagenet")
+    path = _features_file(chosen)
+    if kind == "torchvision":
+        return load_features(network.extractor, read_tensors(path), str(path))
+    return _keras_file(network, preset, path)
 
 
-def _vgg16_file() -> Path:
-    """The ImageNet file in the working folder, else the one that Keras downloads."""
-    for name in (VGG16_TOP, VGG16_NO_TOP):
+def _features_file(chosen: Preset) -> Path:
+    """The ImageNet file in the working folder, else the one of the cache, else downloaded."""
+    features = chosen.features
+    names = [features.file] + [VGG16_NO_TOP] * ("vgg16" in features.file)
+    for name in names:
         if Path(name).is_file():
             return Path(name)
-    try:
-        return Path(
-            keras.utils.get_file(
-                VGG16_TOP,
-                VGG16_ADDRESS + VGG16_TOP,
-                cache_subdir="models",
-                file_hash=VGG16_DIGEST,
-            )
-        )
-    except Exception as error:  # get_file has no error of its own for a failed download
-        raise UserError(
-            f"The ImageNet weights of VGG16 could not be downloaded ({error}). Fetch "
-            f"{VGG16_ADDRESS}{VGG16_TOP} and name the file with --weights."
-        ) from error
+    return fetch(features.address, digest=features.digest)
+
+
+def _torch_file(network: FasterRCNN, preset: str, weights: str, classes) -> MatchReport:
+    tensors = read_tensors(weights)
+    if any(name.removeprefix("module.").startswith("roi_heads.") for name in tensors):
+        model = convert_torch(weights, preset)
+        return transfer(network, classes, model.network, model.classes, weights)
+    if preset_of(preset).features.kind != "torchvision":
+        raise UserError(f"--weights {weights}: {preset} has no features that torchvision trains.")
+    return load_features(network.extractor, tensors, weights)
+
+
+def _keras_file(network: FasterRCNN, preset: str, path: Path) -> MatchReport:
+    kind = preset_of(preset).features.kind
+    if preset.startswith(APPLICATIONS):
+        return _application(network, preset, path)
+    if kind != "keras":
+        raise UserError(f"--weights {path}: {preset} has no features that Keras trains.")
+    if preset == "vgg16":
+        return load_vgg16([network.extractor, network.roi_head], path)
+    source = resnet_layer_names(read_keras_h5(path))
+    return load_by_name([network.extractor, network.roi_head.stage], source, str(path))
+
+
+def _application(network: FasterRCNN, preset: str, weights: str | Path) -> MatchReport:
+    """Of a network of ``keras.applications``, which reads its files itself."""
+    name = preset.removeprefix(APPLICATIONS)
+    _, extractor, _ = build_extractor(name, weights)
+    for ours, theirs in zip(network.extractor.weights, extractor.weights, strict=True):
+        ours.assign(keras.ops.convert_to_numpy(theirs))
+    matched = {layer.name: tuple(w.shape for w in layer.weights) for layer in extractor.layers}
+    matched = {name: shapes for name, shapes in matched.items() if shapes}
+    return MatchReport(f"{name}, {weights}", matched, {}, (), ())
