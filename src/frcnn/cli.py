@@ -100,7 +100,7 @@ class ConvertData:
     Args:
         data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
         out: the new folder.
-        to: the format.
+        to: the format: voc, coco, yolo or csv.
         split: only this split. Left out: all.
         images: copy the pictures' files, or link to them (hard links).
         strict: stop at the first broken sample.
@@ -108,7 +108,7 @@ class ConvertData:
 
     data: Annotated[str, arg(metavar="SRC")]
     out: Annotated[str, arg(metavar="DST")]
-    to: Literal["voc", "coco", "yolo", "csv"] | None = None
+    to: Annotated[Literal["voc", "coco", "yolo", "csv"] | None, arg(metavar="FORMAT")] = None
     split: Annotated[str | None, arg(metavar="NAME")] = None
     images: Literal["copy", "link"] = "copy"
     strict: bool = False
