@@ -56,5 +56,13 @@ def _taps(start, end, output_size, length):
     at = ops.arange(output_size, dtype="float32") * divide(last - start + 1.0, output_size)
     low = ops.floor(at)  # [B, R, S]
     fraction = at - low
-    cells = ops.stack([start + low, ops.minimum(start + low + 1.0, last)], axis=-1)
-    return ops.cast(cells, "int32"), ops.stack([1.0 - fraction, fraction], axis=-1)
+    cells = _pairs(start + low, ops.minimum(start + low + 1.0, last))
+    return ops.cast(cells, "int32"), _pairs(1.0 - fraction, fraction)
+
+
+def _pairs(first, second):
+    """Two tensors in a new last axis.
+
+    Not by ``stack``: TensorFlow simplifies ``stack(...)[..., None, 0]`` and loses the new axis.
+    """
+    return ops.concatenate([first[..., None], second[..., None]], axis=-1)
