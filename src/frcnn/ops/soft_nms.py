@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
+import keras
 from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
+from frcnn.ops.nms import uncompiled
 
 # The score of a box that is out of the running: below every threshold, and times 0 not NaN.
 OUT = -1.0
@@ -48,17 +52,27 @@ def soft_nms(
     _check(sigma, iou_threshold, score_threshold)
     boxes = ops.stop_gradient(ops.convert_to_tensor(boxes))
     scores = ops.stop_gradient(ops.convert_to_tensor(scores))
-    batch, length = ops.shape(scores)[0], scores.shape[1]
-    index = ops.zeros((batch, max_outputs), dtype="int32")
-    lowered = ops.zeros((batch, max_outputs), dtype=scores.dtype)
-    if length == 0:
-        return index, lowered, lowered > 0
     usable = ops.all(ops.isfinite(boxes), axis=-1) & ops.isfinite(scores)
     if valid is not None:
         usable = usable & valid
     if groups is not None:
         groups = ops.convert_to_tensor(groups)
     boxes = ops.where(usable[..., None], boxes, 0.0)
+    remaining = ops.where(usable, scores, OUT)
+    decay = functools.partial(_decay, sigma=sigma, iou_threshold=iou_threshold)
+    arguments = boxes, remaining, groups, max_outputs, decay, score_threshold
+    if keras.config.backend() == "torch":
+        return uncompiled(_pick_in_turn, *arguments)
+    return _pick_in_turn(*arguments)
+
+
+def _pick_in_turn(boxes, remaining, groups, max_outputs, decay, score_threshold):
+    """``soft_nms`` of finite boxes; those out of the running have the score ``OUT``."""
+    batch, length = ops.shape(remaining)[0], remaining.shape[1]
+    index = ops.zeros((batch, max_outputs), dtype="int32")
+    lowered = ops.zeros((batch, max_outputs), dtype=remaining.dtype)
+    if length == 0:
+        return index, lowered, lowered > 0
     rows = ops.arange(length, dtype="int32")
     slots = ops.arange(max_outputs, dtype="int32")
 
@@ -72,16 +86,11 @@ def soft_nms(
         iou = pairwise_iou(ops.take_along_axis(boxes, best[..., None], axis=1), boxes)[:, 0]
         if groups is not None:
             iou = ops.where(groups == ops.take_along_axis(groups, best, axis=1), iou, 0.0)
-        remaining = remaining * _decay(iou, sigma, iou_threshold)
-        remaining = ops.where(rows == best, OUT, remaining)
-        return (
-            slot + 1,
-            remaining,
-            ops.where(chosen, best, index),
-            ops.where(chosen, score, lowered),
-        )
+        remaining = ops.where(rows == best, OUT, remaining * decay(iou))
+        index, lowered = ops.where(chosen, best, index), ops.where(chosen, score, lowered)
+        return slot + 1, remaining, index, lowered
 
-    start = ops.zeros((), dtype="int32"), ops.where(usable, scores, OUT), index, lowered
+    start = ops.zeros((), dtype="int32"), remaining, index, lowered
     _, _, index, lowered = ops.while_loop(unfinished, pick, start)
     return index, lowered, lowered > score_threshold
 

@@ -10,35 +10,36 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from keras import ops
 
 from frcnn.errors import UserError
 from frcnn.models.keras_extractor import strides_of, tapped, taps_for
 from frcnn.models.layers import Normalize
 
-# What ``preprocess_input`` of a family does, as Keras calls it.
 _CAFFE = {"mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0), "order": "bgr"}
 _TENSORFLOW = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)}
 _TORCH = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
-_INSIDE = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}  # the network begins with it
+_HALVES = {"mean": (128.0, 128.0, 128.0), "std": (128.0, 128.0, 128.0)}
 
-# Module of ``keras.applications`` -> arguments of ``Normalize``.
+# What a family's networks were trained with, as arguments of ``Normalize``; some families begin
+# with it as layers. Families are modules of ``keras.applications``.
 PREPROCESSING: dict[str, dict[str, Any]] = {
-    "convnext": _INSIDE,
+    "convnext": _TORCH,
     "densenet": _TORCH,
-    "efficientnet": _INSIDE,
-    "efficientnet_v2": _INSIDE,
+    "efficientnet": _TORCH,
+    "efficientnet_v2": _TORCH,
     "inception_resnet_v2": _TENSORFLOW,
     "inception_v3": _TENSORFLOW,
     "mobilenet": _TENSORFLOW,
     "mobilenet_v2": _TENSORFLOW,
-    "mobilenet_v3": _INSIDE,
+    "mobilenet_v3": _TENSORFLOW,
     "resnet": _CAFFE,
     "resnet_v2": _TENSORFLOW,
     "vgg16": _CAFFE,
     "vgg19": _CAFFE,
     "xception": _TENSORFLOW,
 }
+# Networks that differ from their family.
+_OWN_PREPROCESSING = {f"EfficientNetV2{size}": _HALVES for size in "SML"}
 
 
 def extractor_names() -> tuple[str, ...]:
@@ -67,14 +68,17 @@ def build_extractor(
     functions = _functions()
     if name not in functions:
         raise UserError(_unknown(name, functions))
-    family = _family(functions[name])
     if weights is None or weights == "imagenet":
         model = _build(functions[name], weights)
     else:
         model = _build(functions[name], None)
-        _load(model, family, Path(weights))
+        _load(model, Path(weights))
+    family = _family(functions[name])
+    if family == "efficientnet":  # the one family that cannot be built without preprocessing
+        model = keras.Model(model.get_layer("stem_conv_pad").input, model.output, name=model.name)
     extractor = tapped(model, taps_for(model), frozen_stages)
-    return Normalize(**PREPROCESSING[family]), extractor, strides_of(extractor)
+    preprocessing = Normalize(**_OWN_PREPROCESSING.get(name, PREPROCESSING[family]))
+    return preprocessing, extractor, strides_of(extractor)
 
 
 def _functions() -> dict[str, Callable]:
@@ -87,11 +91,14 @@ def _family(function: Callable) -> str:
 
 
 def _build(function: Callable, weights: str | None) -> keras.Model:
+    options: dict[str, Any] = {"include_top": False, "input_shape": (None, None, 3)}
+    if "include_preprocessing" in inspect.signature(function).parameters:
+        options["include_preprocessing"] = False
     with warnings.catch_warnings():
         # MobileNets say that they take their weights for 224 pixels, which is what we want.
         warnings.filterwarnings("ignore", "`input_shape` is undefined")
         try:
-            return function(include_top=False, weights=weights, input_shape=(None, None, 3))
+            return function(weights=weights, **options)
         except Exception as error:  # Keras has no error of its own for a failed download
             if "URL fetch failure" not in str(error):
                 raise
@@ -101,7 +108,7 @@ def _build(function: Callable, weights: str | None) -> keras.Model:
             ) from error
 
 
-def _load(model: keras.Model, family: str, path: Path) -> None:
+def _load(model: keras.Model, path: Path) -> None:
     """Read a file of weights as Keras reads its own."""
     if not path.is_file():
         raise UserError(f"There is no file of weights {path}.")
@@ -110,12 +117,6 @@ def _load(model: keras.Model, family: str, path: Path) -> None:
     except (ValueError, OSError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), repr(error))
         raise UserError(f"{path} holds no weights for {model.name}: {reason}") from error
-    if family == "efficientnet":
-        # What the published files call the variance is the deviation; for them Keras adds a
-        # layer that divides by its root once more.
-        norm = next(x for x in model.layers if isinstance(x, keras.layers.Normalization))
-        norm.adapt_variance.assign(ops.square(norm.adapt_variance))
-        norm.finalize_state()
 
 
 def _unknown(name: str, functions: dict[str, Callable]) -> str:
