@@ -36,7 +36,7 @@ def test_one_split_is_converted_and_losses_are_said(voc, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["voc", "new"], "Name the format to write with --to: voc, coco, yolo or csv."),
+        (["voc", "new"], "--to"),
         (["voc", "voc", "--to", "csv"], "voc is not an empty folder; name a new one"),
         (["none", "new", "--to", "csv"], "none: does not exist; expected a VOC folder"),
         (["voc", "new", "--to", "csv", "--split", "x"], "has no split 'x'; it has train, val"),

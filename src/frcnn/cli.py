@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from frcnn.backend import choose_backend
 from frcnn.errors import UserError
@@ -32,8 +32,8 @@ class Evaluate:
         strict: stop at the first broken sample.
     """
 
-    run: Annotated[str, arg(metavar="RUN")]
-    data: Annotated[str, arg(metavar="DATA")]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
     split: Annotated[str | None, arg(metavar="NAME")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
     strict: bool = False
@@ -51,8 +51,8 @@ class Predict:
         json: write the detections to this file.
     """
 
-    run: Annotated[str, arg(metavar="RUN")]
-    images: Annotated[tuple[str, ...], arg(metavar="IMAGE|FOLDER")]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE|FOLDER")]
     score: float = 0.5
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
@@ -87,7 +87,7 @@ class Convert:
             a line. Left out: COCO's where their number fits, else 1, 2, 3.
     """
 
-    file: Annotated[str, arg(metavar="FILE")]
+    file: Annotated[Positional[str], arg(metavar="FILE")]
     preset: str
     out: Annotated[str, arg(metavar="MODEL.keras")]
     classes: Annotated[str | None, arg(metavar="NAMES|FILE")] = None
@@ -106,9 +106,9 @@ class ConvertData:
         strict: stop at the first broken sample.
     """
 
-    data: Annotated[str, arg(metavar="SRC")]
-    out: Annotated[str, arg(metavar="DST")]
-    to: Annotated[Literal["voc", "coco", "yolo", "csv"] | None, arg(metavar="FORMAT")] = None
+    data: Annotated[Positional[str], arg(metavar="SRC")]
+    out: Annotated[Positional[str], arg(metavar="DST")]
+    to: Annotated[Literal["voc", "coco", "yolo", "csv"], arg(metavar="FORMAT")]
     split: Annotated[str | None, arg(metavar="NAME")] = None
     images: Literal["copy", "link"] = "copy"
     strict: bool = False
@@ -187,8 +187,6 @@ def convert_data(arguments: ConvertData) -> None:
     from frcnn.data.faults import describe_faults
     from frcnn.data.writing import write_dataset
 
-    if arguments.to is None:
-        raise UserError("Name the format to write with --to: voc, coco, yolo or csv.")
     splits = open_all_splits(arguments.data, arguments.split, arguments.strict)
     faults = dict.fromkeys(fault for dataset in splits.values() for fault in dataset.faults)
     written = write_dataset(splits, arguments.out, arguments.to, arguments.images)
@@ -217,7 +215,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="frcnn",
         description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
         args=arguments,
-        config=(tyro.conf.PositionalRequiredArgs,),
     )
     run_safely(lambda: COMMANDS[type(chosen)][1](chosen))
 

@@ -116,7 +116,12 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def canvas_for(
-    size: Size, short: int, long: int, canvases: Sequence[Size] = (), plain: bool = False
+    size: Size,
+    short: int,
+    long: int,
+    canvases: Sequence[Size] = (),
+    plain: bool = False,
+    multiple: int = STRIDE,
 ) -> Size:
     """The canvas for a picture of ``size`` (height, width) on disk.
 
@@ -124,15 +129,16 @@ def canvas_for(
         size: of the picture.
         short: pixels of the short side after resizing.
         long: most pixels of the long side after resizing.
-        canvases: to choose from; none: the next multiples of 32 pixels, a canvas of its own.
+        canvases: to choose from; none: a canvas of its own, its sides rounded up.
         plain: whether ``prepare_plain`` will resize it.
+        multiple: of so many pixels are the sides of a canvas of its own.
     """
     if plain:
         resized = plain_size(size, short, long)
     else:
         resized = scaled_size(size, scale_for(size, short, long))
     if not canvases:
-        return -(-resized[0] // STRIDE) * STRIDE, -(-resized[1] // STRIDE) * STRIDE
+        return -(-resized[0] // multiple) * multiple, -(-resized[1] // multiple) * multiple
     return fit_canvas(resized, canvases)
 
 

@@ -99,9 +99,10 @@ class Detector:
         network.optimizer = None
         try:
             self.model.save(partial)
+            partial.replace(path)
         finally:
             network.optimizer = optimizer
-        partial.replace(path)
+            partial.unlink(missing_ok=True)
         return path
 
     @classmethod
@@ -132,7 +133,9 @@ class Detector:
         pixels = _pixels(image)
         original = pixels.shape[:2]
         short, long, plain = self.model.short, self.model.long, self.model.resizing == "plain"
-        canvas = canvas_for(original, short, long, self.model.canvases, plain)
+        canvas = canvas_for(
+            original, short, long, self.model.canvases, plain, self.model.multiple
+        )
         resized = (prepare_plain if plain else prepare)(pixels, short, long, canvas)
         return _Prepared(index, *resized, original)
 

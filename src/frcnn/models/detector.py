@@ -48,10 +48,11 @@ class DetectionModel(keras.Model):
         short: pixels that a picture's short side is resized to.
         long: pixels that its long side may have at most.
         canvases: (height, width) that resized pictures are padded to; a picture takes the
-            smallest that holds it. None: each picture is padded to multiples of 32 pixels, a shape
-            of its own, for which JAX and TensorFlow compile the network anew.
+            smallest that holds it. None: each picture is padded to a shape of its own, for which
+            JAX and TensorFlow compile the network anew.
         rule: which boxes are returned.
         resizing: "smooth", or "plain": torchvision's, for weights that come from it.
+        multiple: of so many pixels are the sides of a picture's own shape.
 
     Raises:
         ValueError: class names in other number than the network's, another ``resizing``.
@@ -66,6 +67,7 @@ class DetectionModel(keras.Model):
         canvases: tuple[tuple[int, int], ...],
         rule: DetectionRule = DetectionRule(),
         resizing: str = "smooth",
+        multiple: int = 32,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -83,6 +85,7 @@ class DetectionModel(keras.Model):
         self.canvases = tuple(tuple(canvas) for canvas in canvases)
         self.rule = rule
         self.resizing = resizing
+        self.multiple = multiple
         self.built = True
 
     def build(self, input_shape=None):
@@ -154,6 +157,7 @@ class DetectionModel(keras.Model):
             "canvases": self.canvases,
             "rule": asdict(self.rule),
             "resizing": self.resizing,
+            "multiple": self.multiple,
         }
 
     @classmethod
@@ -187,6 +191,8 @@ def read_model(path: str | Path) -> DetectionModel:
                 return model
             kind = type(model).__name__
     except Exception as error:  # of Keras, HDF5 and three backends, which share no class of error
-        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        # Keras writes the whole config, and last what it stumbled over.
+        reason = str(error).rpartition("Exception encountered: ")[2].strip()
+        reason = next(iter(reason.splitlines()), repr(error))
         raise UserError(f"{path} is not a readable model file: {reason:.300}") from error
     raise UserError(f"{path} holds a Keras {kind:.100}, not a detector saved by frcnn.")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_type_hints
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from frcnn.errors import UserError
 
@@ -57,7 +57,7 @@ class Config:
         overwrite: replace the run that is in the folder.
     """
 
-    data: Annotated[str, arg(metavar="DATA")]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
     preset: str = "efficientnet_lite0_fpn"
     weights: str = "imagenet"
     train_split: Annotated[str | None, arg(metavar="NAME")] = None

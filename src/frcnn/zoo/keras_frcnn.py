@@ -63,9 +63,8 @@ _RESNET = ResNetVariant(stride_in_3x3=False, epsilon=1e-3, padded_pool=False)
 _ALL = 10**6  # more anchors than there are
 
 _DIFFERENCES = (
-    "Pictures are resized bilinearly and padded to multiples of 32 pixels, where keras-frcnn "
-    "resizes bicubically and does not pad: scores differ a little, near the right and the lower "
-    "border most.",
+    "Pictures are resized bilinearly, where keras-frcnn resizes bicubically: scores differ a "
+    "little.",
     "Boxes are not rounded to 16 pixels, as keras-frcnn's are. It shows what scores at least 0.8, "
     "which is frcnn predict --score 0.8.",
 )
@@ -110,7 +109,14 @@ def convert_keras_frcnn(
         raise UserError(f"{path} could not be converted to {preset}: {error}") from error
     names = classes or [str(number) for number in range(1, count + 1)]
     model = DetectionModel(
-        network, tuple(names), _SHORT, _LONG, (), DetectionRule(count=300), resizing="plain"
+        network,
+        tuple(names),
+        _SHORT,
+        _LONG,
+        (),
+        DetectionRule(count=300),
+        resizing="plain",
+        multiple=1,  # the original does not pad
     )
     return model, _DIFFERENCES if classes else (*_DIFFERENCES, _nameless(Path(path)))
 

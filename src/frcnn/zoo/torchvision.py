@@ -99,8 +99,12 @@ def load_detector(network: FasterRCNN, tensors: Tensors, origin: str) -> MatchRe
     """
     source = from_torchvision(tensors)
     report = load_by_name(network, source, origin)
-    if report.mismatched or report.missing or report.left_over:
-        raise ValueError(f"{origin} is of another architecture than the preset: {report.brief()}")
+    strange = (*report.mismatched, *report.missing, *report.left_over)
+    if strange:
+        raise ValueError(
+            f"it is of another architecture: {len(report.matched)} layers fit, {len(strange)} do "
+            f"not, such as {', '.join(strange[:3])}"
+        )
     return report
 
 

@@ -29,7 +29,7 @@ def transfer(
 
     A weight fits if its layer has the same name and it has the same shape. The rows of the
     class and box outputs are taken class by class, by name; classes the other network does not
-    know keep what they have.
+    know keep what they have. Pixels are brought to the scale that the weights were trained with.
 
     Args:
         network: to be trained.
@@ -68,6 +68,8 @@ def transfer(
             matched[layer] = (tuple(ours.shape),)
     if not matched:
         raise ValueError(f"no weight of {origin} fits this network")
+    for name in ("mean", "std", "order"):
+        setattr(network.preprocessing, name, getattr(source.preprocessing, name))
     left_over = tuple(_name(place) for place in theirs)
     return MatchReport(origin, matched, mismatched, tuple(missing), left_over)
 
