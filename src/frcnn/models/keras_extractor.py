@@ -100,13 +100,14 @@ def strides_of(extractor: keras.Model) -> tuple[int, ...]:
     Raises:
         ValueError: an output whose size does not grow with the picture's.
     """
-    strides, _ = _measure(extractor.inputs[0], extractor.outputs)
-    if None in strides:
+    measured, _ = _measure(extractor.inputs[0], extractor.outputs)
+    strides = tuple(stride for stride in measured if stride is not None)
+    if len(strides) < len(measured):
         raise ValueError(
             f"Expected maps that grow with the picture. Received: {extractor.name}, with outputs "
             f"of shape {[tensor.shape for tensor in extractor.outputs]}."
         )
-    return tuple(strides)
+    return strides
 
 
 def _measure(pictures, maps) -> tuple[list[int | None], list[int]]:

@@ -69,7 +69,7 @@ def build_extractor(
     if name not in functions:
         raise UserError(_unknown(name, functions))
     if weights is None or weights == "imagenet":
-        model = _build(functions[name], weights)
+        model = _build(functions[name], None if weights is None else "imagenet")
     else:
         model = _build(functions[name], None)
         _load(model, Path(weights))

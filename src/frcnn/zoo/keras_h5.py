@@ -133,11 +133,17 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
     return layers
 
 
+def _address(item: Any) -> int:
+    """Where in the file a group or dataset lies."""
+    low_level: Any = h5py  # its type stubs leave h5o out
+    return low_level.h5o.get_info(item.id).addr
+
+
 def _datasets(root: h5py.File) -> dict[str, h5py.Dataset]:
     """All datasets of a file by their paths; none that lies, in part or whole, somewhere else."""
     found: dict[str, h5py.Dataset] = {}
     groups: deque[tuple[str, Any]] = deque([("", root)])
-    seen = {h5py.h5o.get_info(root.id).addr}
+    seen = {_address(root)}
     while groups:
         prefix, group = groups.popleft()
         for name in group:
@@ -145,7 +151,7 @@ def _datasets(root: h5py.File) -> dict[str, h5py.Dataset]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{path} is a link to another place")
             item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
+            address = _address(item)
             if address in seen:
                 raise ValueError(f"{path} is the same as another entry")
             seen.add(address)
