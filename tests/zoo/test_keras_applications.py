@@ -8,7 +8,7 @@ from keras import ops
 from keras.src.utils import file_utils
 
 from frcnn.errors import UserError
-from frcnn.models.keras_extractor import taps_for
+from frcnn.models.keras_extractor import strides_of, tapped, taps_for
 from frcnn.models.layers import Normalize
 from frcnn.zoo.keras_applications import PREPROCESSING, build_extractor, extractor_names
 
@@ -19,8 +19,12 @@ SIZES = np.int32([[64, 96]])
 WITHIN = {"convnext", "efficientnet", "efficientnet_v2", "mobilenet_v3"}
 
 
+def extractor_maps(extractor, x):
+    return [ops.convert_to_numpy(map) for map in extractor(x)]
+
+
 def maps_of(preprocessing, extractor):
-    return [ops.convert_to_numpy(map) for map in extractor(preprocessing(PICTURES, SIZES))]
+    return extractor_maps(extractor, preprocessing(PICTURES, SIZES))
 
 
 def expected_maps(model, x):
@@ -71,12 +75,29 @@ def test_all_networks_have_names_but_nasnet():
     assert {"ResNet101V2", "ConvNeXtTiny", "MobileNetV3Large"} <= set(extractor_names())
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize("name", ["MobileNetV3Small", "DenseNet121"])
+def randomise(model):
+    """Give batch normalisation statistics and affine maps as if it had been trained."""
+    rng = np.random.default_rng(0)
+    centres = {"gamma": 1, "beta": 0, "moving_mean": 0, "moving_variance": 1}
+    for variable in model.weights:
+        if variable.name in centres:
+            variable.assign(centres[variable.name] + rng.normal(0, 0.1, variable.shape))
+    return model
+
+
+TAPS = {
+    "MobileNetV2": ("block_6_expand_relu", "block_13_expand_relu", "out_relu"),
+    "ResNet50V2": ("conv3_block3_out", "conv4_block5_out", "post_relu"),
+    "DenseNet121": ("pool3_conv", "pool4_conv", "relu"),
+}
+
+
+@pytest.mark.parametrize("name", [*TAPS, "MobileNetV3Small"])
 def test_maps_are_those_of_the_network(name, tmp_path):
     keras.utils.set_random_seed(0)
     function = getattr(keras.applications, name)
-    model = function(include_top=False, weights=None, input_shape=(None, None, 3))
+    model = randomise(function(include_top=False, weights=None, input_shape=(None, None, 3)))
+    assert taps_for(model) == TAPS.get(name, taps_for(model))
     model.save_weights(tmp_path / "own.weights.h5")
     built = build_extractor(name, tmp_path / "own.weights.h5", frozen_stages=1)
     preprocessing, extractor, strides = built
@@ -88,7 +109,17 @@ def test_maps_are_those_of_the_network(name, tmp_path):
     assert not kernels[0].trainable and kernels[-1].trainable
 
 
-@pytest.mark.backend
+def test_a_model_for_one_size_gives_an_extractor_for_all():
+    keras.utils.set_random_seed(0)
+    model = randomise(keras.applications.ResNet50(weights=None, input_shape=(64, 96, 3)))
+    assert taps_for(model) == ("conv3_block4_out", "conv4_block6_out", "conv5_block3_out")
+    extractor = tapped(model, taps_for(model))
+    assert strides_of(extractor) == (8, 16, 32)
+    assert_maps_equal(extractor_maps(extractor, PICTURES), expected_maps(model, PICTURES))
+    sizes = [map.shape[1:3] for map in extractor_maps(extractor, PICTURES[:, :40])]
+    assert sizes == [(5, 12), (3, 6), (2, 3)]
+
+
 def test_convnext_with_its_nested_models_survives_saving(tmp_path):
     keras.utils.set_random_seed(0)
     _, extractor, strides = build_extractor("ConvNeXtTiny", frozen_stages=2)
