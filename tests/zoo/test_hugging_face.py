@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 
@@ -13,22 +14,28 @@ COMMIT = 40 * "a"
 
 
 @pytest.fixture
-def server(monkeypatch, tmp_path):
-    """A hub on this machine, which the library takes for the real one."""
+def connect(monkeypatch, tmp_path):
+    """Makes the library take an address for the hub's."""
+
+    def to(home: str):
+        template = home + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", home)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(hf_api.api, "endpoint", home)
+
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr("time.sleep", lambda _: None)  # the library waits and tries again
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    return to
+
+
+@pytest.fixture
+def server(connect):
+    """A hub on this machine."""
     with serving() as server:
-        home = server.address("")
-        monkeypatch.setattr(constants, "ENDPOINT", home)
-        monkeypatch.setattr(hf_api.api, "endpoint", home)
-        monkeypatch.setattr(
-            constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            home + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        connect(server.address(""))
         yield server
 
 
@@ -118,10 +125,12 @@ def test_what_the_hub_refuses_is_one_sentence(server, status, code, message):
     assert "\n" not in str(error.value)
 
 
-def test_offline_is_one_sentence(server):
-    server.socket.close()  # refuses from now on
-    with pytest.raises(UserError, match="hf://jane/birds cannot be fetched: the hub cannot be re"):
-        fetch_from_hub("hf://jane/birds")
+def test_offline_is_one_sentence(connect):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: refuses
+        connect(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(UserError, match="birds cannot be fetched: the hub cannot be reached"):
+            fetch_from_hub("hf://jane/birds")
 
 
 def test_a_list_that_fails_is_one_sentence(server):

@@ -228,7 +228,7 @@ def test_no_opcode_runs_anything(tmp_path, monkeypatch, zipped, kind):
     assert "it ran" not in str(error.value) and "\n" not in str(error.value)
 
 
-DEEP = 1 << 18  # of what C code would follow, an overflow of the stack
+DEEP = 1 << 17  # of what C code would follow, an overflow of the stack
 PAIRS = b"](" + b"".join(b"](M%sK\x01e" % n.to_bytes(2, "little") for n in range(10_000)) + b"e"
 OVERSIZED = {
     "memo": b"\x80\x02}r\xff\xff\xff\x7f.",
@@ -461,7 +461,7 @@ def test_tensor_that_leaves_its_storage_is_an_error(tmp_path, zipped, shape):
             strides = (3,) * len(shape)
             return honest, (storage, 0, shape, strides, False, OrderedDict())
 
-    with pytest.raises(ValueError, match="tensor of shape"):
+    with pytest.raises(ValueError, match="a tensor of"):
         read_torch_pickle(save({"a": Liar()}, tmp_path / "liar.pth", zipped))
 
 

@@ -108,6 +108,8 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
 
     Weights have the names of Keras 3 (kernel, bias, gamma, ...) whatever the file calls them.
     Where a ``.weights.h5`` file does not tell what a weight is, its name is its number.
+    Links and arrays in other files are refused, and nothing far larger than the file is read; but
+    the HDF5 library itself can crash on a file made to crash it, so check where a file comes from.
 
     Raises:
         FileNotFoundError: no such file.

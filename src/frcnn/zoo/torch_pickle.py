@@ -135,7 +135,9 @@ class _Tensor:
 
 def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
     """The numbers whose bfloat16 bits are given as uint16: float32 of the same shape, exactly."""
-    return (bits.astype("<u4") << 16).view("<f4")
+    numbers = np.empty(bits.shape, "<f4")
+    numbers.view("<u4")[...] = bits.astype("<u4") << 16
+    return numbers
 
 
 def read_torch_pickle(path: str | Path) -> dict[str, np.ndarray]:
