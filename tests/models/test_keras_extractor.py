@@ -76,6 +76,15 @@ def test_default_taps_are_what_all_later_maps_are_made_from(network):
     assert at4.startswith("add") and (at8, at16) == ("join", "drop")
 
 
+def test_a_map_that_padding_made_larger_counts_but_the_padding_itself_does_not():
+    x = inputs = keras.Input((None, None, 3))
+    for name in ("a", "b"):
+        x = layers.Conv2D(2, 3, 2, "same", name=name)(layers.ZeroPadding2D(3)(x))
+    model = keras.Model(inputs, layers.ZeroPadding2D(name="end")(x))
+    assert taps_for(model, (2, 4)) == ("a", "b")
+    assert strides_of(model) == (4,)
+
+
 def test_maps_of_operations_and_nested_models(network):
     taps = taps_for(network, (4, 8, 16))
     extractor = tapped(network, ["last", taps[1], taps[0]])  # given in the wrong order

@@ -100,7 +100,7 @@ def strides_of(extractor: keras.Model) -> tuple[int, ...]:
     Raises:
         ValueError: an output whose size does not grow with the picture's.
     """
-    measured, _ = _measure(extractor.inputs[0], extractor.outputs)
+    measured = _measure(extractor.inputs[0], extractor.outputs)
     strides = tuple(stride for stride in measured if stride is not None)
     if len(strides) < len(measured):
         raise ValueError(
@@ -110,8 +110,8 @@ def strides_of(extractor: keras.Model) -> tuple[int, ...]:
     return strides
 
 
-def _measure(pictures, maps) -> tuple[list[int | None], list[int]]:
-    """The stride of each symbolic map, None for one of fixed size; its height for ``_PROBE``."""
+def _measure(pictures: Any, maps: Iterable[Any]) -> list[int | None]:
+    """The stride of each symbolic map, None for one of fixed size."""
     graph = keras.Function(pictures, list(maps))
 
     def heights(size):
@@ -120,7 +120,7 @@ def _measure(pictures, maps) -> tuple[list[int | None], list[int]]:
 
     small, large = heights(_PROBE), heights(2 * _PROBE)
     grown = [after - before for before, after in zip(small, large, strict=True)]
-    return [round(_PROBE / cells) if cells > 0 else None for cells in grown], small
+    return [round(_PROBE / cells) if cells > 0 else None for cells in grown]
 
 
 def _deepest_maps(model: keras.Model) -> dict[int, str]:
@@ -131,13 +131,9 @@ def _deepest_maps(model: keras.Model) -> dict[int, str]:
         model = _copy(keras.Model(model.inputs[0], maps, name=model.name))
         calls = _calls(model)
     narrow = _narrow(calls)
-    strides, heights = _measure(model.inputs[0], narrow.values())
-    return {
-        stride: name
-        for name, stride, height in zip(narrow, strides, heights, strict=True)
-        # A map put into a border of zeros has cells that are no part of the picture.
-        if stride is not None and height <= -(-_PROBE // stride)
-    }
+    strides = _measure(model.inputs[0], narrow.values())
+    found = zip(narrow, strides, strict=True)
+    return {stride: name for name, stride in found if stride is not None}
 
 
 def _calls(model: Any) -> dict[Any, list[Any]]:
@@ -161,7 +157,10 @@ def _map(calls: list[Any]) -> Any:
 
 
 def _narrow(calls: dict[Any, list[Any]]) -> dict[str, Any]:
-    """Name -> map of the operations through which everything passes, in order of the graph."""
+    """Name -> map of the operations through which everything passes, in order of the graph.
+
+    Padding is left out: the cells it adds are no part of the picture.
+    """
     makers = {
         id(tensor): position
         for position, nodes in enumerate(calls.values())
@@ -174,7 +173,8 @@ def _narrow(calls: dict[Any, list[Any]]) -> dict[str, Any]:
             last_use[maker] = max(last_use[maker], position)
     narrow, furthest = {}, 0  # furthest: the last use of all that was made before
     for position, (operation, nodes) in enumerate(calls.items()):
-        if furthest <= position and _map(nodes) is not None:
+        padding = isinstance(operation, keras.layers.ZeroPadding2D)
+        if furthest <= position and _map(nodes) is not None and not padding:
             narrow[operation.name] = _map(nodes)
         furthest = max(furthest, last_use[position])
     return narrow

@@ -52,6 +52,9 @@ def build_extractor(
 ) -> tuple[Normalize, keras.Model, tuple[int, ...]]:
     """A network of ``keras.applications`` down to its deepest maps of stride 8, 16 and 32.
 
+    Inception's networks convolve without padding, so that their cells lie further in than the
+    detector takes them to, by about a cell. It learns with that, but others suit it better.
+
     Args:
         name: of a function there, such as "ResNet50" or "ConvNeXtTiny".
         weights: None for random ones, "imagenet" for those that Keras downloads, or a file of
