@@ -21,8 +21,7 @@ ALLOWED = {
     "evaluation": {"errors", "structures"},
     "inference": FOUNDATION | {"ops", "models", "zoo", "data"},
     "training": FOUNDATION | {"ops", "models", "zoo", "data", "inference", "evaluation"},
-    "apps": FOUNDATION
-    | {"ops", "models", "zoo", "data", "inference", "evaluation", "training"},
+    "apps": FOUNDATION | {"ops", "models", "zoo", "data", "inference", "evaluation", "training"},
 }
 ALLOWED["cli"] = ALLOWED["apps"] | {"apps", "backend"}
 ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}

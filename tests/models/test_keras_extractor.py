@@ -8,6 +8,7 @@ from frcnn.models.layers import Conv2D, DepthwiseConv2D, FrozenBatchNorm
 
 pytestmark = pytest.mark.backend
 
+
 def randomise(model, seed=0):
     """Give batch normalisation statistics and affine maps as if it had been trained."""
     rng = np.random.default_rng(seed)

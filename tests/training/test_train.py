@@ -155,9 +155,7 @@ def test_images_without_objects_are_trained_on(data, tmp_path):
     root = write_voc(tmp_path / "voc", 4, {"train": range(4)})
     for index in range(2):
         (root / f"Annotations/{index:03d}.xml").write_text(xml)
-    run = frcnn.train(
-        config(root, tmp_path / "run", val_split="none"), quiet()
-    )
+    run = frcnn.train(config(root, tmp_path / "run", val_split="none"), quiet())
     rows = rows_of(run)
     assert np.isfinite([float(row["loss"]) for row in rows]).all()
 

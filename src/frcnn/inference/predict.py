@@ -133,9 +133,7 @@ class Detector:
         pixels = _pixels(image)
         original = pixels.shape[:2]
         short, long, plain = self.model.short, self.model.long, self.model.resizing == "plain"
-        canvas = canvas_for(
-            original, short, long, self.model.canvases, plain, self.model.multiple
-        )
+        canvas = canvas_for(original, short, long, self.model.canvases, plain, self.model.multiple)
         resized = (prepare_plain if plain else prepare)(pixels, short, long, canvas)
         return _Prepared(index, *resized, original)
 

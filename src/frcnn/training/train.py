@@ -105,9 +105,7 @@ def _fit(config: Config, run: Run, network, detector, splits: Splits, batches, c
             batches,
             epochs=config.epochs,
             shuffle=False,  # the batches come shuffled, in an order that repeats
-            callbacks=[
-                FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, display
-            ],
+            callbacks=[FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, display],
             verbose=0,  # type: ignore[arg-type]
         )
     finally:
@@ -141,9 +139,7 @@ def _transforms(config: Config) -> tuple[Transform, ...]:
         chosen.append(ScaleJitter(1 / (1 + config.scale_jitter), 1 + config.scale_jitter))
     if config.photometric:
         strength = config.photometric
-        chosen.append(
-            Photometric(0.125 * strength, 0.3 * strength, 0.3 * strength, 10 * strength)
-        )
+        chosen.append(Photometric(0.125 * strength, 0.3 * strength, 0.3 * strength, 10 * strength))
     return tuple(chosen)
 
 

@@ -78,10 +78,7 @@ class Validate(keras.callbacks.Callback):
 
     def _picture(self, epoch: int, paths, found):
         chosen = range(min(PICTURES, len(found)))
-        pictures = [
-            draw_detections(read_image(paths[i]), found[i].above(0.5))
-            for i in chosen
-        ]
+        pictures = [draw_detections(read_image(paths[i]), found[i].above(0.5)) for i in chosen]
         name = f"validation-epoch{epoch + 1:03d}.jpg"
         save_image(self._run.samples / name, contact_sheet(pictures, columns=4))
 
@@ -97,6 +94,4 @@ def picture_batch(run: Run, batches: DetectionBatches, classes) -> None:
         names = [classes[label] for label in labels[real]]
         image = np.ascontiguousarray(image[:height, :width])
         pictures.append(draw_boxes(image, boxes[real], names, labels[real]))
-    save_image(
-        run.samples / "training-batch.jpg", contact_sheet(pictures[:PICTURES], columns=4)
-    )
+    save_image(run.samples / "training-batch.jpg", contact_sheet(pictures[:PICTURES], columns=4))
