@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from faults import only_fault
 from frcnn.data.dataset import available_splits, open_dataset
 from frcnn.data.faults import DataError
 
@@ -37,16 +38,6 @@ def write(tmp_path, write_image):
         return tmp_path / "data"
 
     return written
-
-
-def only_fault(path):
-    """Open leniently and strictly; both must tell the same one fault."""
-    dataset = open_dataset(path)
-    (fault,) = dataset.faults
-    with pytest.raises(DataError) as caught:
-        open_dataset(path, strict=True)
-    assert str(caught.value) == str(fault)
-    return dataset, fault
 
 
 def test_boxes_classes_crowds_and_areas(write):

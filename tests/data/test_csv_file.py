@@ -3,6 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from faults import only_fault
 from frcnn.data.dataset import available_splits, open_dataset
 from frcnn.data.faults import DataError
 
@@ -18,15 +19,6 @@ def written(folder, *rows, name="data.csv", end="\n", encoding="utf-8"):
     path = folder / name
     path.write_bytes("".join(f"{row}{end}" for row in rows).encode(encoding))
     return path
-
-
-def only_fault(path):
-    dataset = open_dataset(path)
-    (fault,) = dataset.faults
-    with pytest.raises(DataError) as caught:
-        open_dataset(path, strict=True)
-    assert str(caught.value) == str(fault)
-    return dataset, fault
 
 
 def test_rows_are_gathered_by_picture_and_corners_taken_as_they_are(folder):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from faults import only_fault
 from frcnn.data.dataset import available_splits, open_dataset
 from frcnn.data.faults import DataError
 
@@ -45,15 +46,6 @@ def one(yolo):
     yolo.add("images/train/a.jpg", "0 0.5 0.5 0.25 0.5")
     yolo.yaml("train: images/train\n" + NAMES)
     return yolo
-
-
-def only_fault(path):
-    dataset = open_dataset(path)
-    (fault,) = dataset.faults
-    with pytest.raises(DataError) as caught:
-        open_dataset(path, strict=True)
-    assert str(caught.value) == str(fault)
-    return dataset, fault
 
 
 def test_centres_and_sides_are_shares_of_the_picture(yolo):
