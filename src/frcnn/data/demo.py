@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from frcnn.data.scenes import Seen, draw_scene
+from frcnn.data.writers import add_elements
 from frcnn.errors import UserError
 
 
@@ -70,10 +71,10 @@ def _annotation(
 ) -> ElementTree.ElementTree:
     top = ElementTree.Element("annotation")
     ElementTree.SubElement(top, "filename").text = filename
-    _add(ElementTree.SubElement(top, "size"), width=width, height=height, depth=3)
+    add_elements(ElementTree.SubElement(top, "size"), width=width, height=height, depth=3)
     for seen in objects:
         item = ElementTree.SubElement(top, "object")
-        _add(
+        add_elements(
             item,
             name=seen.name,
             truncated=int(seen.truncated),
@@ -81,11 +82,8 @@ def _annotation(
             difficult=0,
         )
         xmin, ymin, xmax, ymax = seen.box
-        _add(ElementTree.SubElement(item, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+        add_elements(
+            ElementTree.SubElement(item, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax
+        )
     ElementTree.indent(top)
     return ElementTree.ElementTree(top)
-
-
-def _add(parent: ElementTree.Element, **values: str | int) -> None:
-    for tag, value in values.items():
-        ElementTree.SubElement(parent, tag).text = str(value)

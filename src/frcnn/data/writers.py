@@ -145,8 +145,8 @@ def voc_holds(boxes: np.ndarray) -> np.ndarray:
 def _voc_tree(picture: Picture, classes: tuple[str, ...]) -> ElementTree.ElementTree:
     top = ElementTree.Element("annotation")
     height, width = picture.size
-    _add(top, filename=picture.name)
-    _add(ElementTree.SubElement(top, "size"), width=width, height=height, depth=3)
+    add_elements(top, filename=picture.name)
+    add_elements(ElementTree.SubElement(top, "size"), width=width, height=height, depth=3)
     sample = picture.sample
     rows = zip(
         voc_corners(sample.boxes), sample.labels, sample.difficult, voc_holds(sample.boxes),
@@ -155,14 +155,17 @@ def _voc_tree(picture: Picture, classes: tuple[str, ...]) -> ElementTree.Element
     for corners, label, difficult, held in rows:
         if held:
             item = ElementTree.SubElement(top, "object")
-            _add(item, name=classes[label], difficult=int(difficult))
+            add_elements(item, name=classes[label], difficult=int(difficult))
             xmin, ymin, xmax, ymax = map(_short, corners)
-            _add(ElementTree.SubElement(item, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+            add_elements(
+                ElementTree.SubElement(item, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax
+            )
     ElementTree.indent(top)
     return ElementTree.ElementTree(top)
 
 
-def _add(parent: ElementTree.Element, **values: str | int) -> None:
+def add_elements(parent: ElementTree.Element, **values: str | int) -> None:
+    """Give an element children of these names and texts, in order."""
     for tag, value in values.items():
         ElementTree.SubElement(parent, tag).text = str(value)
 
