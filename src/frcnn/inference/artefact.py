@@ -1,0 +1,98 @@
+"""What an exported detector says of itself, so that any runtime can use it as it was meant."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from frcnn.errors import UserError
+
+KEY = "frcnn"  # under which a format keeps it among its own metadata
+VERSION = 1
+
+INPUTS = ("images", "sizes")
+OUTPUTS = ("boxes", "scores", "labels", "count")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """How pictures are prepared for an exported graph, and what its numbers mean.
+
+    The graph takes ``images`` (B, H, W, 3), RGB, 0..255, each laid at the top left of the canvas,
+    and ``sizes`` int32 (B, 2), height and width of that picture on it. It gives ``boxes`` float32
+    (B, D, 4), xyxy in pixels of the canvas, ``scores`` float32 (B, D), descending, ``labels``
+    int32 (B, D), -1 where there is no detection, and ``count`` int32 (B,).
+
+    Args:
+        classes: names, in label order.
+        canvas: (height, width) of the images that the graph takes.
+        batch: images that it takes at once; None: any number.
+        images: "uint8" or "float32", of what type they are.
+        short: pixels that a picture's short side is resized to.
+        long: pixels that its long side may have at most.
+        resizing: "smooth" or "plain", as of ``DetectionModel``.
+        rule: the thresholds inside, as of ``DetectionRule``.
+        origin: what was exported, when and by which versions.
+        precision: "float32" or "int8".
+
+    Raises:
+        ValueError: another ``images``, ``resizing`` or ``precision``.
+    """
+
+    classes: tuple[str, ...]
+    canvas: tuple[int, int]
+    batch: int | None
+    images: str
+    short: int
+    long: int
+    resizing: str
+    rule: dict[str, float]
+    origin: dict[str, str] = field(default_factory=dict)
+    precision: str = "float32"
+
+    def __post_init__(self):
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        height, width = self.canvas
+        object.__setattr__(self, "canvas", (int(height), int(width)))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"Expected `{name}` to be one of {', '.join(choices)}. "
+                    f"Received: {getattr(self, name)!r}."
+                )
+
+    def to_json(self) -> str:
+        """One line of JSON, what ``from_json`` reads."""
+        return json.dumps({"version": VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Artefact:
+        """Read what ``to_json`` wrote.
+
+        Args:
+            text: the JSON.
+            source: where it was found, for messages.
+
+        Raises:
+            UserError: it is none of ours, or of a later version.
+        """
+        try:
+            values = json.loads(text)
+            version = values.pop("version")
+            if version != VERSION:
+                raise UserError(
+                    f"{source} was exported by another version of frcnn (its metadata has version "
+                    f"{version}, not {VERSION}). Export it again, or install that version."
+                )
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{source} has no metadata of `frcnn export` that can be read: {error}."
+            ) from error
+
+
+_CHOICES = {
+    "images": ("uint8", "float32"),
+    "resizing": ("smooth", "plain"),
+    "precision": ("float32", "int8"),
+}
