@@ -79,16 +79,16 @@ class Artefact:
         try:
             values = json.loads(text)
             version = values.pop("version")
-            if version != VERSION:
-                raise UserError(
-                    f"{source} was exported by another version of frcnn (its metadata has version "
-                    f"{version}, not {VERSION}). Export it again, or install that version."
-                )
-            return cls(**values)
+            if version == VERSION:
+                return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"{source} has no metadata of `frcnn export` that can be read: {error}."
             ) from error
+        raise UserError(
+            f"{source} was exported by another version of frcnn (its metadata has version "
+            f"{version!r:.20}, not {VERSION}). Export it again, or install that version."
+        )
 
 
 _CHOICES = {
