@@ -29,7 +29,12 @@ ALLOWED["__init__"] = set(ALLOWED["apps"])
 
 BACKENDS = {"torch", "torchvision", "jax", "jaxlib", "tensorflow"}
 # One file for each primitive of which a backend owns a far faster kernel.
-PRIMITIVES = {"ops/nms.py", "ops/roi.py", "models/torch_convolution.py"}
+PRIMITIVES = {
+    "ops/nms.py",
+    "ops/roi.py",
+    "ops/torch_operators.py",
+    "models/torch_convolution.py",
+}
 # NumPy parts; the one file of them that hands batches to Keras.
 NO_KERAS = {"data", "evaluation", "structures", "draw", "errors", "backend"}
 CROSSING = {"data/batching.py"}

@@ -12,6 +12,7 @@ from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
 from frcnn.ops.rounding import float32_below
+from frcnn.ops.torch_operators import exporting, operators
 
 # Boxes looked at together. A tile is compared with every box kept so far and with itself.
 TILE = 256
@@ -51,9 +52,11 @@ def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
     if groups is not None:
         groups = ops.convert_to_tensor(groups)
     arguments = boxes, scores, usable, groups, iou_threshold, max_outputs
+    if exporting():
+        return operators().nms(*arguments)
     if keras.config.backend() == "torch":
         return uncompiled(_torch_nms, *arguments)
-    return _tiled_nms(*arguments)
+    return portable_nms(*arguments)
 
 
 def uncompiled(function, *arguments):
@@ -68,7 +71,7 @@ def uncompiled(function, *arguments):
     return opaque(*arguments)
 
 
-def _tiled_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
+def portable_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
     """``nms`` in tiles of the sorted boxes; materialises ``[B, TILE, max_outputs]`` at most."""
     batch, length = ops.shape(scores)[0], scores.shape[1]
     tile = min(TILE, length + 1)
@@ -154,7 +157,7 @@ def _suppress_within(overlaps, alive):
 
 
 def _torch_nms(*arguments):
-    suppress = _torchvision_nms if _torchvision_installed() else _tiled_nms
+    suppress = _torchvision_nms if _torchvision_installed() else portable_nms
     return suppress(*arguments)
 
 

@@ -19,6 +19,7 @@ from keras import ops
 from frcnn.ops.boxes import area
 from frcnn.ops.roi_pool import roi_pool
 from frcnn.ops.rounding import divide
+from frcnn.ops.torch_operators import exporting, operators
 
 __all__ = ["pyramid_level", "pyramid_roi_align", "roi_align", "roi_pool"]
 
@@ -108,6 +109,12 @@ def _align(features, boxes, levels, scales, output_size, sampling_ratio, aligned
     """RoIAlign of ``boxes``, each on the feature map that ``levels`` [B, R] names."""
     features = [ops.convert_to_tensor(level) for level in features]
     boxes = ops.stop_gradient(ops.convert_to_tensor(boxes))
+    arguments = features, boxes, levels, scales, output_size, sampling_ratio, aligned
+    return operators().roi_align(*arguments) if exporting() else portable_align(*arguments)
+
+
+def portable_align(features, boxes, levels, scales, output_size, sampling_ratio, aligned):
+    """``_align`` of tensors, in operations that every backend has."""
     batch, dtype = ops.shape(boxes)[0], features[0].dtype
     shapes = [level.shape[1:] for level in features]
     table = [ops.reshape(level, (-1, level.shape[-1])) for level in features]  # [B * H_l * W_l, C]
