@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import frcnn
-from frcnn.backend import PREFERENCE, choose_backend
+from frcnn.backend import PREFERENCE, choose_backend, explaining_a_missing_backend
 from frcnn.cli import main
 from frcnn.errors import UserError
 from tiny import write_voc
@@ -80,6 +81,16 @@ def test_a_missing_backend_is_a_sentence(monkeypatch):
     with pytest.raises(UserError, match="No Keras backend is installed"):
         choose_backend()
     assert set(PREFERENCE) == {"torch", "tensorflow", "jax"}
+
+
+@pytest.mark.parametrize("backend", PREFERENCE)
+def test_a_backend_that_keras_misses_is_a_sentence(backend, monkeypatch):
+    monkeypatch.setitem(sys.modules, backend, None)
+    message = f"backend {backend}, which is not installed. Set the"
+    with pytest.raises(ImportError, match=message), explaining_a_missing_backend():
+        importlib.import_module(backend)
+    with pytest.raises(ModuleNotFoundError, match="nonsense"), explaining_a_missing_backend():
+        importlib.import_module("nonsense")
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ ALLOWED = {
     "zoo": {"errors", "ops", "models"},
     "data": {"errors", "structures", "draw"},
     "evaluation": {"errors", "structures"},
-    "inference": FOUNDATION | {"ops", "models", "zoo", "data"},
+    "inference": FOUNDATION | {"backend", "ops", "models", "zoo", "data"},
     "training": FOUNDATION | {"ops", "models", "zoo", "data", "inference", "evaluation"},
     "apps": FOUNDATION | {"ops", "models", "zoo", "data", "inference", "evaluation", "training"},
 }
 ALLOWED["cli"] = ALLOWED["apps"] | {"apps", "backend"}
 ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}
-ALLOWED["__init__"] = set(ALLOWED["apps"])
+ALLOWED["__init__"] = ALLOWED["apps"] | {"backend"}
 
 BACKENDS = {"torch", "torchvision", "jax", "jaxlib", "tensorflow"}
 # One file for each primitive of which a backend owns a far faster kernel.
@@ -38,6 +38,18 @@ PRIMITIVES = {
 # NumPy parts; the one file of them that hands batches to Keras.
 NO_KERAS = {"data", "evaluation", "structures", "draw", "errors", "backend"}
 CROSSING = {"data/batching.py"}
+# What uses an exported detector or reads data: importing it must not import Keras in the end.
+WITHOUT_KERAS = {
+    "__init__.py",
+    "cli.py",
+    "apps/predictions.py",
+    "apps/scoring.py",
+    "data/writing.py",
+    "evaluation/evaluate.py",
+    "inference/load.py",
+    "inference/runtime.py",
+    "inference/sources.py",
+}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 
@@ -51,6 +63,25 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found.add(node.module)
+    return found
+
+
+def reached_from(path: Path) -> set[str]:
+    """Names of the modules imported as a file is, by it and by those of ours that it imports."""
+    files, found = [path], set()
+    while files:
+        for node in ast.parse(files.pop().read_text("utf-8")).body:  # not inside functions
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in set(names) - found:
+                found.add(name)
+                ours = SOURCE.parent / name.replace(".", "/")
+                files += [
+                    file
+                    for file in (ours.with_suffix(".py"), ours / "__init__.py")
+                    if file.exists()
+                ]
     return found
 
 
@@ -81,6 +112,18 @@ def test_host_code_imports_no_keras(path):
         assert "keras" not in {name.split(".")[0] for name in imports_of(path)}
 
 
+@pytest.mark.parametrize("name", sorted(WITHOUT_KERAS))
+def test_exported_detectors_are_used_without_keras(name):
+    reached = {other.split(".")[0] for other in reached_from(SOURCE / name)}
+    assert "keras" not in reached and not reached & BACKENDS
+
+
+def test_the_reach_of_an_import():
+    assert "keras" in reached_from(SOURCE / "inference" / "predict.py")
+    reached = reached_from(SOURCE / "apps" / "demo.py")  # by way of others alone
+    assert {"frcnn.training.train", "keras"} <= reached
+
+
 def test_the_rules_name_files_that_exist():
-    for name in PRIMITIVES | CROSSING:
+    for name in PRIMITIVES | CROSSING | WITHOUT_KERAS:
         assert (SOURCE / name).is_file(), name

@@ -70,16 +70,10 @@ __all__ = [
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'frcnn' has no attribute {name!r}")
-    try:
+    from frcnn.backend import explaining_a_missing_backend
+
+    with explaining_a_missing_backend():
         home = importlib.import_module(f"frcnn.{_HOMES[name]}")
-    except ModuleNotFoundError as error:
-        if error.name in ("tensorflow", "jax", "torch"):
-            raise ImportError(
-                f"Keras is set to the backend {error.name}, which is not installed. Set the "
-                "environment variable KERAS_BACKEND to torch, jax or tensorflow before Python "
-                "starts, whichever is installed."
-            ) from error
-        raise
     return getattr(home, name)
 
 

@@ -1,9 +1,11 @@
-"""Which Keras backend the command line runs on; decided before Keras is imported."""
+"""Which Keras backend runs; the command line decides before Keras is imported."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from frcnn.errors import UserError
 
@@ -37,3 +39,22 @@ def choose_backend() -> str | None:
     os.environ["KERAS_BACKEND"] = installed[0]
     others = f"; {', '.join(installed[1:])} also installed" if installed[1:] else ""
     return f"Backend: {installed[0]} (KERAS_BACKEND is not set{others})."
+
+
+@contextmanager
+def explaining_a_missing_backend() -> Iterator[None]:
+    """Say what to do where Keras, imported inside, finds no backend.
+
+    Raises:
+        ImportError: in place of the backend's ``ModuleNotFoundError``.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in PREFERENCE:
+            raise
+        raise ImportError(
+            f"Keras is set to the backend {error.name}, which is not installed. Set the "
+            "environment variable KERAS_BACKEND to torch, jax or tensorflow before Python "
+            "starts, whichever is installed."
+        ) from error

@@ -25,7 +25,8 @@ class Evaluate:
     """Score a trained detector on labelled images.
 
     Args:
-        run: a run folder, a .keras file, torchvision:NAME or hf://OWNER/NAME.
+        run: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
+            hf://OWNER/NAME.
         data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
         split: the images: test, val or another split of the data. Left out: all.
         json: write the figures to this file.
@@ -44,7 +45,8 @@ class Predict:
     """Detect objects in pictures and draw them.
 
     Args:
-        run: a run folder, a .keras file, torchvision:NAME or hf://OWNER/NAME.
+        run: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
+            hf://OWNER/NAME.
         images: picture files and folders of pictures.
         score: leave out detections scored lower.
         out: the folder for the drawn pictures. Left out: predictions, or none with --json.
@@ -216,16 +218,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
         args=arguments,
     )
-    run_safely(lambda: COMMANDS[type(chosen)][1](chosen))
+    run_safely(lambda: COMMANDS[type(chosen)][1](chosen), _needs_keras(chosen))
 
 
-def run_safely(action: Callable[[], None]) -> None:
-    """Choose the backend and act; turn what a user can mend into a sentence.
+def _needs_keras(arguments) -> bool:
+    """Whether a backend must be chosen: exported detectors and data sets do without."""
+    from frcnn.inference.artefact import is_artefact
+
+    if isinstance(arguments, (Evaluate, Predict)):
+        return not is_artefact(arguments.run)
+    return not isinstance(arguments, ConvertData)
+
+
+def run_safely(action: Callable[[], None], keras: bool = True) -> None:
+    """Choose the backend, where Keras is needed, and act; turn a user's mistake into a sentence.
 
     Exit status: 2 for a user's mistake, 130 after Ctrl-C.
     """
     try:
-        notice = choose_backend()
+        notice = choose_backend() if keras else None
         if notice:
             print(notice, file=sys.stderr)
         action()

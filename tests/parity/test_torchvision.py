@@ -60,8 +60,8 @@ def assert_close(ours, theirs, name, tolerance=1e-3):
 
 def check_stages(peer, model, image):
     theirs = peers.peer_stages(peer, image)
-    prepared = Detector(model)._prepare((0, image))
-    x = {"images": prepared.pixels[None], "sizes": np.array([prepared.size], np.int32)}
+    prepared, size, _ = Detector(model).preparation.apply(image)
+    x = {"images": prepared[None], "sizes": np.array([size], np.int32)}
     network = model.network
     pixels = network.preprocessing(x["images"], x["sizes"])
     assert_close(pixels, theirs["pixels"], "pixels", 1e-4)

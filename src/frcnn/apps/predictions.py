@@ -8,13 +8,13 @@ from pathlib import Path
 from frcnn.apps.progress import counting
 from frcnn.data.images import read_image
 from frcnn.draw import draw_detections, save_image
-from frcnn.inference.predict import Detector
+from frcnn.inference.pictures import PictureDetector
 
 CHUNK = 64  # pictures detected before they are drawn, so that few are held in memory
 
 
 def write_predictions(
-    detector: Detector,
+    detector: PictureDetector,
     images: Sequence[Path],
     score: float,
     folder: str | Path | None,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from frcnn.apps.progress import counting
 from frcnn.data.dataset import Dataset
 from frcnn.evaluation.evaluate import Evaluation, evaluate
-from frcnn.inference.predict import Detector
+from frcnn.inference.pictures import PictureDetector
 
 CHUNK = 64  # pictures handed over at once: enough to fill batches of one canvas
 
 
-def score_detector(detector: Detector, dataset: Dataset) -> Evaluation:
+def score_detector(detector: PictureDetector, dataset: Dataset) -> Evaluation:
     """Detect on all images and score.
 
     Raises:

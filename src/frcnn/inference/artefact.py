@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from frcnn.errors import UserError
 
 KEY = "frcnn"  # under which a format keeps it among its own metadata
 VERSION = 1
+SUFFIXES = (".onnx", ".xml")  # of ONNX and of OpenVINO
 
 INPUTS = ("images", "sizes")
 OUTPUTS = ("boxes", "scores", "labels", "count")
+
+
+def is_artefact(reference: str | Path) -> bool:
+    """Whether this names an exported detector rather than one of Keras."""
+    return Path(reference).suffix.lower() in SUFFIXES and not Path(reference).is_dir()
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Artefact:
         precision: "float32" or "int8".
 
     Raises:
-        ValueError: another ``images``, ``resizing`` or ``precision``.
+        ValueError: another ``images``, ``resizing`` or ``precision``, a number below 1.
     """
 
     classes: tuple[str, ...]
@@ -54,6 +61,10 @@ class Artefact:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         height, width = self.canvas
         object.__setattr__(self, "canvas", (int(height), int(width)))
+        for name in ("batch", "short", "long"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1 or name == "batch" and value is None):
+                raise ValueError(f"Expected `{name}` of at least 1. Received: {value!r}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(

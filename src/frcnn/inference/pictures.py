@@ -1,0 +1,210 @@
+"""Pictures in, ``Detections`` in their own pixels out, whatever runs the network; no Keras."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+
+from frcnn.data.images import read_image
+from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
+from frcnn.structures import Detections
+
+Image = str | Path | np.ndarray
+Progress = Callable[[], None] | None
+
+MOST_DECODERS = 4  # threads; a network takes longer over a picture than decoding it
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes what a network takes.
+
+    Args:
+        short: pixels that a picture's short side is resized to.
+        long: pixels that its long side may have at most.
+        canvases: (height, width) to choose from; none: a picture has a canvas of its own.
+        resizing: "smooth" or "plain", as of ``DetectionModel``.
+        multiple: of so many pixels are the sides of a canvas of its own.
+    """
+
+    short: int
+    long: int
+    canvases: tuple[Size, ...]
+    resizing: str
+    multiple: int = STRIDE
+
+    def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
+        """Resize a picture, uint8 (H, W, 3), and pad it: as ``data.resizing.prepare``."""
+        plain = self.resizing == "plain"
+        canvas = canvas_for(
+            pixels.shape[:2], self.short, self.long, self.canvases, plain, self.multiple
+        )
+        return (prepare_plain if plain else prepare)(pixels, self.short, self.long, canvas)
+
+
+class _Prepared(NamedTuple):
+    index: int
+    pixels: np.ndarray  # uint8 or float32 (H, W, 3), padded to its canvas
+    size: Size
+    scale: tuple[float, float]
+    original: Size
+
+
+class PictureDetector(ABC):
+    """A trained detector; a subclass runs the network."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+
+    @property
+    @abstractmethod
+    def preparation(self) -> Preparation:
+        """How pictures are prepared for ``infer``."""
+
+    @property
+    @abstractmethod
+    def fills_batches(self) -> bool:
+        """Whether ``infer`` is to be given full batches alone, blank pictures added at the end."""
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Pictures that ``infer`` takes at once, whatever the caller wishes; None: any number."""
+        return None
+
+    @abstractmethod
+    def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, Any]:
+        """Run the network on prepared pictures.
+
+        Args:
+            images: uint8 or float32 (B, H, W, 3), RGB, 0..255, on a canvas.
+            sizes: int32 (B, 2), height and width of each picture on it.
+
+        Returns:
+            Arrays ``boxes`` (B, D, 4), xyxy in pixels of the canvas, ``scores`` (B, D), descending,
+            ``labels`` (B, D) and ``count`` (B,), how many of the D rows are real.
+        """
+
+    @overload
+    def detect(
+        self, images: Image, score: float = ..., batch: int = ..., progress: Progress = ...
+    ) -> Detections: ...
+    @overload
+    def detect(
+        self,
+        images: Sequence[Image],
+        score: float = ...,
+        batch: int = ...,
+        progress: Progress = ...,
+    ) -> list[Detections]: ...
+    def detect(self, images: Any, score=0.0, batch=8, progress: Progress = None) -> Any:
+        """Find objects in one picture or in several.
+
+        Args:
+            images: a picture, or a sequence of them: file paths, or arrays (H, W, 3), uint8 RGB.
+            score: leave out detections scored lower. The model has a threshold of its own, 0.05
+                unless it was built otherwise, below which nothing is returned.
+            batch: pictures run through the network together; a detector exported with a fixed
+                batch keeps to that.
+            progress: called after each picture is done.
+
+        Returns:
+            ``Detections`` for one picture, a list of them, in order, for a sequence.
+
+        Raises:
+            ValueError: a picture that cannot be read, with its name, or an array of other shape.
+        """
+        single = isinstance(images, (str, Path)) or (
+            isinstance(images, np.ndarray) and images.ndim == 3
+        )
+        many: list[Image] = [images] if single else [*images]  # type: ignore[misc]
+        results: list[Detections | None] = [None] * len(many)
+        batch = self.fixed_batch or max(1, min(batch, len(many)))
+        for group in self._groups(many, batch):
+            for item, found in zip(group, self._run(group, batch), strict=True):
+                results[item.index] = found.above(score)
+                if progress:
+                    progress()
+        return results[0] if single else results
+
+    def _groups(self, images: list[Image], batch: int) -> Iterator[list[_Prepared]]:
+        """Prepared pictures in groups of up to ``batch`` that share a canvas.
+
+        Pictures are decoded by threads, a little ahead of the network.
+        """
+        preparation = self.preparation
+        waiting: dict[tuple[int, ...], list[_Prepared]] = {}
+        with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
+            numbered = ((preparation, index, image) for index, image in enumerate(images))
+            for item in _ahead(pool, _prepare, numbered, 2 * batch):
+                group = waiting.setdefault(item.pixels.shape, [])
+                group.append(item)
+                if len(group) == batch:
+                    yield waiting.pop(item.pixels.shape)
+        yield from waiting.values()
+
+    def _run(self, group: list[_Prepared], batch: int) -> list[Detections]:
+        images = np.stack([item.pixels for item in group])
+        sizes = np.array([item.size for item in group], np.int32)
+        missing = batch - len(group) if self.fills_batches else 0
+        if missing > 0:
+            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+            sizes = np.concatenate([sizes, np.full((missing, 2), 1, sizes.dtype)])
+        found = self.infer(images, sizes)
+        return [self._to_detections(item, found, row) for row, item in enumerate(group)]
+
+    def _to_detections(self, item: _Prepared, found: Mapping[str, Any], row: int) -> Detections:
+        """Cut the padding off one row and scale its boxes to the original picture."""
+        count = int(found["count"][row])
+        (sy, sx), (height, width) = item.scale, item.original
+        boxes = np.asarray(found["boxes"][row, :count], np.float32)
+        boxes = boxes / np.array([sx, sy, sx, sy], np.float32)
+        boxes = boxes.clip(0, np.array([width, height, width, height], np.float32))
+        return Detections(
+            boxes, found["scores"][row, :count], found["labels"][row, :count], self.classes
+        )
+
+
+def available_cores() -> int:
+    """Cores that this process may run on: a container or ``taskset`` may leave it but some."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _prepare(given: tuple[Preparation, int, Image]) -> _Prepared:
+    preparation, index, image = given
+    pixels = _pixels(image)
+    height, width = pixels.shape[:2]
+    return _Prepared(index, *preparation.apply(pixels), (height, width))
+
+
+def _pixels(image: Image) -> np.ndarray:
+    """A picture as uint8 (H, W, 3)."""
+    if not isinstance(image, np.ndarray):
+        return read_image(Path(image))
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(
+            "Expected a picture as a uint8 array of shape (height, width, 3), RGB. "
+            f"Received: {image.dtype} of shape {image.shape}."
+        )
+    return image
+
+
+def _ahead(pool: ThreadPoolExecutor, function, items: Iterable, depth: int) -> Iterator:
+    """``map`` by the pool, in order, with at most ``depth`` results ahead of the consumer."""
+    items = iter(items)
+    queue = [pool.submit(function, item) for item in islice(items, depth)]
+    while queue:
+        done = queue.pop(0).result()
+        queue.extend(pool.submit(function, item) for item in islice(items, 1))
+        yield done
