@@ -46,19 +46,86 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps, "warmup": self.warmup, "kind": self.kind}
 
 
-def build_optimizer(config: Config, peak: float, steps: int) -> keras.optimizers.Optimizer:
-    """SGD with momentum for a run of ``steps`` steps at a peak learning rate.
+@keras.saving.register_keras_serializable(package="frcnn")
+class SGD(keras.optimizers.SGD):
+    """Momentum SGD whose weight decay is part of the gradient, as in the papers.
 
-    Keras subtracts weight decay from the weights directly, outside the momentum, where the
-    papers add it to the gradient and the momentum multiplies it: the division restores their
-    strength.
+    Keras's own subtracts the decay from the weights, outside the momentum. On PyTorch a step
+    passes over the weights once.
+
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: 0..1.
+        decay: share of a weight that is added to its gradient; of kernels alone, not of biases
+            and normalisations.
+        **kwargs: those of ``keras.optimizers.SGD``.
     """
+
+    def __init__(self, learning_rate=0.01, momentum=0.0, decay: float = 0.0, **kwargs):
+        super().__init__(learning_rate, momentum, **kwargs)
+        self.decay = decay
+
+    def decays(self, variable) -> bool:
+        """Whether a variable's gradient gets its share of the variable."""
+        # TensorFlow hands its own variable over, whose name is longer.
+        own = self._trainable_variables[self._get_variable_index(variable)]
+        return self.decay > 0 and own.name not in ("bias", "gamma", "beta")
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Step one variable; Keras's hook."""
+        if self.decays(variable):
+            share = ops.cast(self.decay, variable.dtype)
+            gradient = ops.cast(gradient, variable.dtype) + share * variable
+        super().update_step(gradient, variable, learning_rate)
+
+    def apply(self, grads, trainable_variables=None):
+        """Step all variables."""
+        if self._one_pass_serves():
+            self._apply_in_one_pass(grads, trainable_variables)
+        else:
+            super().apply(grads, trainable_variables)
+
+    def _one_pass_serves(self) -> bool:
+        """Whether nothing is asked for but momentum, decay and a bound on the common norm."""
+        others = (
+            self.nesterov,
+            self.weight_decay,
+            self.clipnorm,
+            self.clipvalue,
+            self.use_ema,
+            self.gradient_accumulation_steps,
+            self.loss_scale_factor,
+        )
+        return keras.config.backend() == "torch" and self.momentum > 0 and not any(others)
+
+    def _apply_in_one_pass(self, gradients, variables) -> None:
+        from frcnn.training.torch_sgd import Group, sgd_step
+
+        variables = self._trainable_variables if variables is None else list(variables)
+        if not self.built:
+            self.build(variables)
+        groups = {True: Group([], [], [], self.decay), False: Group([], [], [], 0.0)}
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if gradient is not None:
+                group = groups[self.decays(variable)]
+                group.weights.append(variable.value)
+                group.gradients.append(gradient)
+                group.velocities.append(self.momentums[self._get_variable_index(variable)].value)
+        rate = ops.convert_to_tensor(self.learning_rate)
+        sgd_step((*groups.values(),), rate, self.momentum, self.global_clipnorm)
+        self.iterations.assign_add(1)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "decay": self.decay}
+
+
+def build_optimizer(config: Config, peak: float, steps: int) -> SGD:
+    """SGD with momentum for a run of ``steps`` steps at a peak learning rate."""
     warmup = min(config.warmup, steps // 10)
-    optimizer = keras.optimizers.SGD(
+    return SGD(
         WarmupDecay(peak, steps, warmup, config.schedule),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay / (1 - config.momentum) or None,
+        config.momentum,
+        config.weight_decay,
         global_clipnorm=config.clip,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer

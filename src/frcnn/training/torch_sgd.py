@@ -1,0 +1,77 @@
+"""A step of SGD on PyTorch that passes over the weights once; imported where PyTorch runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn.utils import get_total_norm
+from torch.optim.sgd import sgd
+
+
+class Group(NamedTuple):
+    """Weights that decay alike.
+
+    Args:
+        weights: changed in place.
+        gradients: of the weights; changed too.
+        velocities: momentum times the last step's, less the learning rate times the gradient.
+        decay: share of a weight that is added to its gradient.
+    """
+
+    weights: list[torch.Tensor]
+    gradients: list[torch.Tensor]
+    velocities: list[torch.Tensor]
+    decay: float
+
+
+@torch.no_grad()
+def sgd_step(
+    groups: Sequence[Group], rate: torch.Tensor, momentum: float, clip: float | None
+) -> None:
+    """Clip the gradients by their common norm and step, in place.
+
+    Args:
+        groups: all weights.
+        rate: the learning rate, a scalar tensor.
+        momentum: 0..1.
+        clip: most that the norm of all gradients may be; None clips nothing.
+    """
+    scale = torch.ones((), device=rate.device)
+    if clip is not None:
+        norm = get_total_norm([each for group in groups for each in group.gradients])
+        scale = clip / norm.clamp(min=clip)  # NaN stays: the training's end is not hidden
+    step = _one_pass if rate.device.type == "cpu" else _many_passes
+    for group in groups:
+        if group.weights:
+            step(group, rate, scale, momentum)
+
+
+def _one_pass(group: Group, rate, scale, momentum: float) -> None:
+    """By PyTorch's fused kernel, whose velocities leave out the learning rate and its sign."""
+    sgd(
+        group.weights,
+        group.gradients,
+        group.velocities,  # type: ignore[arg-type]  # a list of which no element is None
+        fused=True,
+        grad_scale=1 / (rate * scale),
+        lr=-1.0,
+        maximize=True,
+        momentum=momentum,
+        weight_decay=-float(rate) * group.decay,
+        dampening=0.0,
+        nesterov=False,
+    )
+
+
+def _many_passes(group: Group, rate, scale, momentum: float) -> None:
+    """For a device that a learning rate read back would wait for."""
+    gradients = group.gradients
+    torch._foreach_mul_(gradients, scale)
+    if group.decay:
+        torch._foreach_add_(gradients, group.weights, alpha=group.decay)
+    torch._foreach_mul_(gradients, -rate)
+    torch._foreach_mul_(group.velocities, momentum)
+    torch._foreach_add_(group.velocities, gradients)
+    torch._foreach_add_(group.weights, group.velocities)
