@@ -98,8 +98,9 @@ def test_a_score_cuts(write):
     assert len(detector.detect([image], score=0.9)[0]) == 0
 
 
-@pytest.mark.parametrize("images", ["uint8", "float32"])
-@pytest.mark.parametrize("resizing", ["smooth", "plain"])
+@pytest.mark.parametrize(
+    ("images", "resizing"), [("uint8", "smooth"), ("float32", "smooth"), ("float32", "plain")]
+)
 def test_types_of_images(write, images, resizing):
     image = picture(70, 110, 51)
     found = open_artefact(write(images=images, resizing=resizing)).detect(image)
@@ -193,6 +194,11 @@ def test_the_library_is_not_installed(tmp_path, monkeypatch, suffix, module, ext
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf"not installed. Install it with `pip .*frcnn\[{extra}\]"):
         frcnn.load(path)
+
+
+def test_pictures_resized_plainly_are_not_rounded():
+    with pytest.raises(ValueError, match='Expected `images` to be "float32"'):
+        artefact(images="uint8", resizing="plain")
 
 
 @pytest.mark.parametrize("changed", [{"batch": 0}, {"short": 0}, {"long": "9"}])

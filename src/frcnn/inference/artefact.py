@@ -34,7 +34,8 @@ class Artefact:
         classes: names, in label order.
         canvas: (height, width) of the images that the graph takes.
         batch: images that it takes at once; None: any number.
-        images: "uint8" or "float32", of what type they are.
+        images: "uint8" or "float32", of what type they are; float32 where ``resizing`` is "plain",
+            which does not round.
         short: pixels that a picture's short side is resized to.
         long: pixels that its long side may have at most.
         resizing: "smooth" or "plain", as of ``DetectionModel``.
@@ -71,6 +72,11 @@ class Artefact:
                     f"Expected `{name}` to be one of {', '.join(choices)}. "
                     f"Received: {getattr(self, name)!r}."
                 )
+        if self.resizing == "plain" and self.images != "float32":
+            raise ValueError(
+                'Expected `images` to be "float32", as pictures are that `resizing` "plain" gives. '
+                f"Received: {self.images!r}."
+            )
 
     def to_json(self) -> str:
         """One line of JSON, what ``from_json`` reads."""
