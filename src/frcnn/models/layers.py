@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from frcnn.models.initializers import Uniform
 from frcnn.models.torch_convolution import convolve_view, max_pool_view
+from frcnn.ops.torch_operators import exporting
 
 _PACKAGE = "frcnn"
 
@@ -334,16 +336,26 @@ class Normalize(keras.layers.Layer):
         Returns:
             (B, H, W, 3) in the compute dtype; 0 outside the valid part.
         """
-        pixels = ops.cast(images, self.compute_dtype)
-        if self.order == "bgr":
-            pixels = ops.flip(pixels, axis=-1)
-        mean = ops.convert_to_tensor(self.mean, self.compute_dtype)
-        std = ops.convert_to_tensor(self.std, self.compute_dtype)
         height, width = ops.shape(images)[1:3]
         sizes = ops.cast(sizes, "int32")
         rows = ops.arange(height)[None, :] < sizes[:, :1]  # [B, H]
         columns = ops.arange(width)[None, :] < sizes[:, 1:]  # [B, W]
-        valid = ops.logical_and(rows[:, :, None], columns[:, None, :])[..., None]  # [B, H, W, 1]
+        valid = ops.logical_and(rows[:, :, None], columns[:, None, :])  # [B, H, W]
+        if not exporting():
+            return self._normalize(images, valid, channels=-1)
+        # A deployed graph's convolutions take channels first, and 3 channels last are slow there.
+        normalized = self._normalize(ops.transpose(images, (0, 3, 1, 2)), valid, channels=1)
+        return ops.transpose(normalized, (0, 2, 3, 1))
+
+    def _normalize(self, images, valid, channels: int):
+        """Images with their ``channels`` on that axis, and the mask of their valid part."""
+        pixels = ops.cast(images, self.compute_dtype)
+        if self.order == "bgr":
+            pixels = ops.flip(pixels, axis=channels)
+        shape = (3,) if channels == -1 else (3, 1, 1)
+        mean = ops.convert_to_tensor(np.reshape(self.mean, shape), self.compute_dtype)
+        std = ops.convert_to_tensor(np.reshape(self.std, shape), self.compute_dtype)
+        valid = ops.expand_dims(valid, channels)
         return ops.where(valid, (pixels - mean) / std, ops.zeros((), self.compute_dtype))
 
     def compute_output_spec(self, images, sizes):
