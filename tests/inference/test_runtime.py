@@ -138,8 +138,9 @@ def test_what_is_an_artefact(tmp_path):
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_no_such_file(tmp_path, suffix):
-    with pytest.raises(UserError, match=f"There is no file .*missing{suffix}"):
-        frcnn.load(tmp_path / f"missing{suffix}")
+    for name in ("missing", 5000 * "n"):
+        with pytest.raises(UserError, match=f"There is no file .*{name}{suffix}"):
+            frcnn.load(tmp_path / f"{name}{suffix}")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ OUTPUTS = ("boxes", "scores", "labels", "count")
 
 def is_artefact(reference: str | Path) -> bool:
     """Whether this names an exported detector rather than one of Keras."""
-    return Path(reference).suffix.lower() in SUFFIXES and not Path(reference).is_dir()
+    return Path(reference).suffix.lower() in SUFFIXES and not os.path.isdir(reference)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import keras
@@ -11,6 +13,12 @@ import numpy as np
 
 from frcnn.inference.pictures import PictureDetector, Preparation
 from frcnn.models.detector import DetectionModel, read_model
+
+LOGGER = logging.getLogger(__name__)
+
+# Batches of one shape after which PyTorch records the network: recording takes as long as it then
+# saves in some dozens of batches.
+RECORD_AFTER = 16
 
 
 class Detector(PictureDetector):
@@ -22,7 +30,9 @@ class Detector(PictureDetector):
 
     def __init__(self, model: DetectionModel):
         self.model = model
-        self._compiled: dict[tuple[int, ...], Callable | None] = {}
+        self._compiled: dict[Hashable, Callable | None] = {}
+        self._seen: Counter[Hashable] = Counter()
+        self._recorded: dict[Hashable, Callable | None] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -42,11 +52,34 @@ class Detector(PictureDetector):
 
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on prepared pictures, as ``PictureDetector`` says."""
+        rules = self.model.rule, self.model.network.rpn.inference_rule
+        case = images.shape, images.dtype, rules
+        if keras.config.backend() == "torch" and (graph := self._recording(case, images, sizes)):
+            found = graph(*map(keras.ops.convert_to_tensor, (images, sizes)))
+            return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
         # One compiled function for each shape: TensorFlow would make one of all, of unknown sides.
-        self.model.predict_function = self._compiled.get(images.shape)
+        self.model.predict_function = self._compiled.get(case)
         found = self.model.predict_on_batch({"images": images, "sizes": sizes})
-        self._compiled[images.shape] = self.model.predict_function
+        self._compiled[case] = self.model.predict_function
         return found
+
+    def _recording(self, case: Hashable, images, sizes) -> Callable | None:
+        """The network's recorded operations for batches like this one, once there were enough."""
+        self._seen[case] += 1
+        if self._seen[case] <= RECORD_AFTER or case in self._recorded:
+            return self._recorded.get(case)
+        from frcnn.inference.torch_graph import RecordedGraph
+
+        def function(images, sizes):
+            return self.model({"images": images, "sizes": sizes}, training=False)
+
+        inputs = [keras.ops.convert_to_tensor(each) for each in (images, sizes)]
+        try:
+            self._recorded[case] = RecordedGraph(function, inputs)
+        except RuntimeError as error:  # Soft-NMS, or a layer of the user's own
+            self._recorded[case] = None
+            LOGGER.info("The network's operations depend on its inputs' values: %s", error)
+        return self._recorded[case]
 
     def save(self, path: str | Path) -> Path:
         """Write architecture, weights, classes, sizes and thresholds to one ``.keras`` file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def open_artefact(path: str | Path) -> RuntimeDetector:
             runs it is not installed.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which takes names that no file can have, too
         raise UserError(f"There is no file {path}. Check the spelling.")
     open_it = _open_openvino if path.suffix.lower() == ".xml" else _open_onnx
     return RuntimeDetector(*open_it(path))
