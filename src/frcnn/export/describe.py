@@ -1,0 +1,80 @@
+"""What an export will say of itself, decided from a detector and a user's wishes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import keras
+
+from frcnn.data.resizing import Size
+from frcnn.errors import UserError
+from frcnn.inference.artefact import KEY, Artefact
+from frcnn.models.detector import DetectionModel
+
+
+def describe(
+    model: DetectionModel,
+    size: Size | None = None,
+    batch: int | None = 1,
+    images: str | None = None,
+    precision: str = "float32",
+    source: str = "",
+) -> Artefact:
+    """The artefact that a detector is exported as.
+
+    Args:
+        model: the detector.
+        size: (height, width) of its canvas. None: the largest that it has, of equal ones the
+            landscape; without any, one that holds its longest side across.
+        batch: images at once; None leaves it open.
+        images: "uint8" or "float32". None: what its pictures are prepared as.
+        precision: "float32" or "int8".
+        source: what the detector was read from, for the record.
+
+    Raises:
+        UserError: a size that the network does not take, or images that would be rounded.
+    """
+    prepared = "float32" if model.resizing == "plain" else "uint8"
+    if model.resizing == "plain" and images == "uint8":
+        raise UserError(
+            "This detector's pictures are float32, as torchvision resizes them, and uint8 would "
+            "round them. Leave out --images, or give float32."
+        )
+    return Artefact(
+        classes=model.classes,
+        canvas=_canvas(model, size),
+        batch=batch,
+        images=images or prepared,
+        short=model.short,
+        long=model.long,
+        resizing=model.resizing,
+        rule=asdict(model.rule),
+        origin=_origin(source),
+        precision=precision,
+    )
+
+
+def _canvas(model: DetectionModel, size: Size | None) -> Size:
+    multiple = model.multiple
+    if size is None:
+        if model.canvases:
+            return max(model.canvases, key=lambda canvas: (canvas[0] * canvas[1], canvas[1]))
+        height, width = (-(-side // multiple) * multiple for side in (model.short, model.long))
+        return height, width
+    if min(size) < multiple or size[0] % multiple or size[1] % multiple:
+        raise UserError(
+            f"The sides of --size must be multiples of {multiple}, as the network's coarsest map "
+            f"needs them. Received: {size[0]}x{size[1]}."
+        )
+    return size
+
+
+def _origin(source: str) -> dict[str, str]:
+    backend = keras.config.backend()
+    versions = {name: importlib.metadata.version(name) for name in (KEY, "keras")}
+    versions[backend] = importlib.import_module(backend).__version__
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"model": source, "time": when, **versions}

@@ -1,0 +1,115 @@
+"""ONNX: one file for ONNX Runtime and many others, with ONNX's own NMS and RoIAlign inside."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frcnn.errors import UserError
+from frcnn.inference.artefact import INPUTS, KEY, OUTPUTS, Artefact
+from frcnn.inference.runtime import RuntimeDetector
+from frcnn.inference.runtime import open_artefact as open_runtime
+from frcnn.models.detector import DetectionModel
+from frcnn.ops.torch_operators import operators
+
+OPSET = 20
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+def write(
+    model: DetectionModel, artefact: Artefact, path: Path, calibration: Batches | None = None
+) -> Path:
+    """Write a detector as an ONNX file.
+
+    Args:
+        model: the detector, on Keras's PyTorch backend.
+        artefact: what is written; kept among the file's ``metadata_props`` under ``frcnn``.
+        path: of the file.
+        calibration: batches (images, sizes) of the artefact's shapes, by which convolutions and
+            matrix products are quantised to 8 bits.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: a package is missing.
+    """
+    onnx = _onnx()
+    with tempfile.TemporaryDirectory() as folder:
+        plain, simple = Path(folder, "plain.onnx"), Path(folder, "simple.onnx")
+        _translate(model, artefact).save(plain)
+        _simplify(plain, simple)
+        if calibration is not None:
+            from frcnn.export.onnx_int8 import quantise
+
+            simple = quantise(simple, Path(folder, "int8.onnx"), calibration)
+        content = onnx.load(simple)
+    content.producer_name, content.producer_version = KEY, artefact.origin.get(KEY, "")
+    onnx.helper.set_model_props(content, {KEY: artefact.to_json()})
+    onnx.save(content, path)
+    return path
+
+
+def open_artefact(path: Path) -> RuntimeDetector:
+    """The file in use, by ONNX Runtime."""
+    return open_runtime(path)
+
+
+def _translate(model: DetectionModel, artefact: Artefact) -> Any:
+    """The detector as an ``torch.onnx.ONNXProgram``, constants folded."""
+    import torch
+
+    from frcnn.export import onnx_operators
+    from frcnn.export.torch_program import quiet, trace
+
+    ours = operators()
+    with quiet():
+        program = torch.onnx.export(
+            trace(model, artefact),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            optimize=False,
+            custom_translation_table={
+                ours.nms.default: onnx_operators.nms,
+                ours.roi_align.default: onnx_operators.roi_align,
+            },
+        )
+        from onnxscript import optimizer
+
+        # Kernels are scaled by their normalisation as the graph runs, unless that is folded.
+        optimizer.optimize(program.model, input_size_limit=2**31, output_size_limit=2**31)
+    return program
+
+
+def _simplify(source: Path, target: Path) -> None:
+    """Let ONNX Runtime fold, fuse and cancel transpositions, in standard operators alone."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _onnx() -> Any:
+    """The package ``onnx``, once all that is needed to write is there."""
+    try:
+        import onnx
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "onnxruntime", "onnxscript"):
+            raise
+        raise UserError(
+            f"ONNX files are written by {error.name}, which is not installed. Install it with "
+            "`pip install 'frcnn[export]'`."
+        ) from error
+    return onnx

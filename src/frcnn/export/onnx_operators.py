@@ -1,0 +1,109 @@
+"""The two operators of ``ops/torch_operators.py`` in ONNX's own.
+
+Fixed numbers of slots become fixed shapes again right after ONNX's operators, whose results are of
+as many rows as they found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnxscript import ir
+from onnxscript import opset20 as op
+
+from frcnn.ops.rounding import float32_below
+
+LOWEST = -3e38  # the score of a box that does not take part
+
+
+def nms(boxes, scores, usable, groups, iou_threshold: float, max_outputs: int):
+    """``ops.nms.nms``: each group is a class of ``NonMaxSuppression``."""
+    lowest = _number(LOWEST)
+    scores = op.Where(usable, scores, lowest)  # [B, N]
+    by_group = op.Unsqueeze(scores, _whole([1]))  # [B, 1, N]
+    if groups is not None:
+        groups = op.Cast(groups, to=ir.DataType.INT32)
+        last = op.ReduceMax(groups, keepdims=0)
+        each = op.Range(_scalar(0), op.Add(last, _scalar(1)), _scalar(1))  # [G]
+        member = op.Equal(op.Unsqueeze(groups, _whole([1])), op.Unsqueeze(each, _whole([0, 2])))
+        by_group = op.Where(member, by_group, lowest)  # [B, G, N]
+    selected = op.NonMaxSuppression(
+        boxes,
+        by_group,
+        _whole([max_outputs]),
+        _number(float32_below(iou_threshold)),
+        _number(LOWEST / 2),
+    )  # [K, 3], (image, group, box)
+    places = op.Gather(selected, _whole([0, 2]), axis=1)  # [K, 2]
+    nothing = op.Expand(lowest, op.Shape(scores))
+    kept = op.ScatterND(nothing, places, op.GatherND(scores, places))
+    length = scores_length(usable)
+    if length < max_outputs:
+        kept = op.Pad(kept, _whole([0, 0, 0, max_outputs - length]), lowest)
+    best, index = op.TopK(kept, _whole([max_outputs]), axis=1)  # equal ones by lower index
+    used = op.Greater(best, _number(LOWEST / 2))
+    index = op.Where(used, op.Cast(index, to=ir.DataType.INT32), _scalar(0))
+    return index, used
+
+
+def scores_length(usable) -> int:
+    """N, which is fixed."""
+    return int(usable.shape[1])
+
+
+def roi_align(features, boxes, levels, scales, output_size, sampling_ratio, aligned):
+    """``ops.roi.pyramid_roi_align``: one ``RoiAlign`` a level, on the RoIs of that level."""
+    mode = "half_pixel" if aligned else "output_half_pixel"
+    slots = int(levels.shape[1])
+    flat = op.Reshape(boxes, _whole([-1, 4]))  # [B * R, 4]
+    row = op.Range(_long(0), op.Squeeze(op.Shape(flat, start=0, end=1)), _long(1))  # [B * R]
+    image = op.Div(row, _long(slots))
+
+    def align(feature, scale, rois, images):
+        maps = op.Transpose(feature, perm=[0, 3, 1, 2])
+        return op.RoiAlign(
+            maps,
+            rois,
+            images,
+            coordinate_transformation_mode=mode,
+            output_height=output_size,
+            output_width=output_size,
+            sampling_ratio=sampling_ratio,
+            spatial_scale=float(scale),
+        )  # [K, C, S, S]
+
+    if len(features) == 1:
+        pooled = align(features[0], scales[0], flat, image)
+    else:
+        of_level = op.Reshape(levels, _whole([-1]))
+        parts, rows = [], []
+        for level, (feature, scale) in enumerate(zip(features, scales, strict=True)):
+            mine = op.Compress(row, op.Equal(of_level, _scalar(level)), axis=0)
+            rois = op.Gather(flat, mine, axis=0)
+            parts.append(align(feature, scale, rois, op.Gather(image, mine, axis=0)))
+            rows.append(mine)
+        order = op.Concat(*rows, axis=0)
+        back = op.ScatterElements(row, order, row, axis=0)
+        pooled = op.Gather(op.Concat(*parts, axis=0), back, axis=0)
+    channels = int(features[0].shape[-1])
+    pooled = op.Transpose(pooled, perm=[0, 2, 3, 1])
+    return op.Reshape(pooled, _whole([-1, slots, output_size, output_size, channels]))
+
+
+def _constant(value, dtype):
+    return op.Constant(value=ir.tensor(np.asarray(value, dtype)))
+
+
+def _number(value: float):
+    return _constant(value, np.float32)
+
+
+def _scalar(value: int):
+    return _constant(value, np.int32)
+
+
+def _long(value: int):
+    return _constant(value, np.int64)
+
+
+def _whole(values: list[int]):
+    return _constant(values, np.int64)

@@ -1,0 +1,69 @@
+"""A detector as a graph of PyTorch operators, from which other formats are written."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from frcnn.inference.artefact import INPUTS, OUTPUTS, Artefact
+from frcnn.models.detector import DetectionModel
+
+
+class Graph(torch.nn.Module):
+    """A detector with tensors in and out, in the order of ``INPUTS`` and ``OUTPUTS``.
+
+    Args:
+        model: the detector, on Keras's PyTorch backend.
+    """
+
+    def __init__(self, model: DetectionModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images, sizes):
+        """Images (B, H, W, 3) and sizes int32 (B, 2) -> boxes, scores, labels, count."""
+        found = self.model.call(dict(zip(INPUTS, (images, sizes), strict=True)))
+        return tuple(found[name] for name in OUTPUTS)
+
+
+def trace(model: DetectionModel, artefact: Artefact) -> torch.export.ExportedProgram:
+    """Record what the detector does with images of the artefact's canvas, batch and type.
+
+    NMS and RoIAlign are the operators of ``ops/torch_operators.py``.
+    """
+    batch = artefact.batch or 2  # of one image PyTorch would make a constant
+    images = torch.zeros((batch, *artefact.canvas, 3), dtype=getattr(torch, artefact.images))
+    sizes = torch.tensor([artefact.canvas] * batch, dtype=torch.int32)
+    axes = None if artefact.batch else ({0: torch.export.Dim("batch")},) * len(INPUTS)
+    graph = Graph(model).eval()
+    with torch.no_grad(), _AnyBatch(), quiet():
+        return torch.export.export(graph, (images, sizes), dynamic_shapes=axes)
+
+
+class _AnyBatch(TorchFunctionMode):
+    """A plain gather for ``torch.take_along_dim``, which would fix the batch it is traced with."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Replace the one function, call all others."""
+        if func is not torch.take_along_dim:
+            return func(*args, **(kwargs or {}))
+        values, index = args  # [B, N, ...] and [B, M, ...]
+        return torch.gather(values, 1, index.expand(-1, -1, *values.shape[2:]))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to themselves what PyTorch and its exporters say of their own doings."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
