@@ -56,12 +56,7 @@ def _split(recorded: fx.GraphModule):
         The constant tensors, a function of nothing that gives the first part's results, and one
         of these and the inputs that gives the output.
     """
-    constant: set[fx.Node] = set()
-    for node in recorded.graph.nodes:
-        if node.op == "get_attr":
-            constant.add(node)
-        elif node.op == "call_function" and constant.issuperset(node.all_input_nodes):
-            constant.update([] if _changes_inputs(node) else [node])
+    constant = _constants(recorded.graph)
     wanted = [
         node
         for node in recorded.graph.nodes
@@ -83,6 +78,25 @@ def _split(recorded: fx.GraphModule):
         if node.op == "get_attr"
     ]
     return weights, *(fx.GraphModule(recorded, graph) for graph in (before, after))
+
+
+def _constants(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that depend on constant tensors alone and keep their value in a replay."""
+    constant: set[fx.Node] = set()
+    changed: list[fx.Node] = []
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            constant.add(node)
+        elif node.op == "call_function" and _changes_inputs(node):
+            changed += node.all_input_nodes
+        elif node.op == "call_function" and constant.issuperset(node.all_input_nodes):
+            constant.add(node)
+    while changed:  # what is written to is made anew each time, and so is what it is a view of
+        node = changed.pop()
+        if node in constant and node.op != "get_attr":
+            constant.discard(node)
+            changed += node.all_input_nodes
+    return constant
 
 
 def _changes_inputs(node: fx.Node) -> bool:

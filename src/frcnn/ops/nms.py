@@ -12,7 +12,7 @@ from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
 from frcnn.ops.rounding import float32_below
-from frcnn.ops.torch_operators import exporting, operators
+from frcnn.ops.torch_operators import operators
 
 # Boxes looked at together. A tile is compared with every box kept so far and with itself.
 TILE = 256
@@ -52,10 +52,8 @@ def nms(boxes, scores, iou_threshold, max_outputs, groups=None, valid=None):
     if groups is not None:
         groups = ops.convert_to_tensor(groups)
     arguments = boxes, scores, usable, groups, iou_threshold, max_outputs
-    if exporting():
-        return operators().nms(*arguments)
     if keras.config.backend() == "torch":
-        return uncompiled(_torch_nms, *arguments)
+        return operators().nms(*arguments)
     return portable_nms(*arguments)
 
 
@@ -156,9 +154,10 @@ def _suppress_within(overlaps, alive):
     return ops.while_loop(unsettled, settle, (alive, changed))[0]
 
 
-def _torch_nms(*arguments):
+def torch_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
+    """``nms`` on PyTorch, by torchvision's kernel if it is installed."""
     suppress = _torchvision_nms if _torchvision_installed() else portable_nms
-    return suppress(*arguments)
+    return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
 
 
 @functools.cache

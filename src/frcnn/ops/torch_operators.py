@@ -1,13 +1,14 @@
-"""NMS and RoIAlign as single operators of an exported PyTorch graph.
+"""NMS and RoIAlign as single operators of a PyTorch graph.
 
-A deployment format has its own operators for both, far faster than what an exporter would make of
-our code. So while ``torch.export`` traces, and then alone, each is one node, which the writer of a
-format translates or takes apart. PyTorch is imported where it is needed.
+How much suppression there is to do depends on the data at every turn, which no tracer or compiler
+can follow: to them NMS is one node, always. A deployment format has its own operators for both, far
+faster than what an exporter would make of our code: while ``torch.export`` traces RoIAlign is one
+node too. The writer of a format translates them or takes them apart. PyTorch is imported where it
+is needed.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
@@ -15,6 +16,10 @@ import keras
 NMS = (
     "(Tensor boxes, Tensor scores, Tensor usable, Tensor? groups, float iou_threshold, "
     "int max_outputs) -> (Tensor, Tensor)"
+)
+SOFT_NMS = (
+    "(Tensor boxes, Tensor remaining, Tensor? groups, int max_outputs, float score_threshold, "
+    "float sigma, float? iou_threshold) -> (Tensor, Tensor, Tensor)"
 )
 ROI_ALIGN = (
     "(Tensor[] features, Tensor boxes, Tensor levels, float[] scales, int output_size, "
@@ -32,23 +37,23 @@ def exporting() -> bool:
     return getattr(torch.compiler, "is_exporting", bool)()
 
 
-@functools.cache
 def operators() -> Any:
-    """``torch.ops.frcnn`` with ``nms`` and ``roi_align``, defined at the first call."""
+    """``torch.ops.frcnn`` with ``nms`` and ``roi_align``."""
     import torch
 
-    from frcnn.ops.nms import portable_nms
+    return torch.ops.frcnn
+
+
+def _nms(*arguments):
+    from frcnn.ops.nms import torch_nms
+
+    return torch_nms(*arguments)
+
+
+def _roi_align(*arguments):
     from frcnn.ops.roi import portable_align
 
-    def define(name, function, schema, like):
-        operator = torch.library.custom_op(
-            f"frcnn::{name}", function, mutates_args=(), schema=schema
-        )
-        operator.register_fake(like)
-
-    define("nms", portable_nms, NMS, _nms_like)
-    define("roi_align", portable_align, ROI_ALIGN, _roi_align_like)
-    return torch.ops.frcnn
+    return portable_align(*arguments)
 
 
 def _nms_like(boxes, scores, usable, groups, iou_threshold, max_outputs):
@@ -58,6 +63,36 @@ def _nms_like(boxes, scores, usable, groups, iou_threshold, max_outputs):
     return scores.new_empty(shape, dtype=torch.int32), scores.new_empty(shape, dtype=torch.bool)
 
 
+def _soft_nms_like(boxes, remaining, groups, max_outputs, *rule):
+    import torch
+
+    shape = remaining.shape[0], max_outputs
+    index, used = (remaining.new_empty(shape, dtype=kind) for kind in (torch.int32, torch.bool))
+    return index, remaining.new_empty(shape), used
+
+
+def _traced_only(*arguments):
+    raise NotImplementedError("The operator frcnn::soft_nms is taken apart before it is run.")
+
+
 def _roi_align_like(features, boxes, levels, scales, output_size, sampling_ratio, aligned):
     channels = features[0].shape[-1]
     return features[0].new_empty((*levels.shape, output_size, output_size, channels))
+
+
+def _define() -> None:
+    """Tell PyTorch of the operators: once, before anything traces a use of them."""
+    import torch
+
+    for name, function, schema, like in (
+        ("nms", _nms, NMS, _nms_like),
+        ("roi_align", _roi_align, ROI_ALIGN, _roi_align_like),
+    ):
+        operator = torch.library.custom_op(
+            f"frcnn::{name}", function, mutates_args=(), schema=schema
+        )
+        operator.register_fake(like)
+
+
+if keras.config.backend() == "torch":
+    _define()

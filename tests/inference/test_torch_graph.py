@@ -1,0 +1,99 @@
+"""Recorded graphs: the same results, weights that change, what is folded."""
+
+import keras
+import numpy as np
+import pytest
+
+from frcnn.inference.predict import RECORD_AFTER, Detector
+from frcnn.models.detector import DetectionModel, DetectionRule
+from tiny import tiny_network
+
+if keras.config.backend() != "torch":
+    pytest.skip("graphs are recorded on PyTorch alone", allow_module_level=True)
+
+import torch
+
+from frcnn.inference.torch_graph import RecordedGraph
+
+
+def lively_detector():
+    """Untrained, but with scores that differ from box to box."""
+    keras.utils.set_random_seed(0)
+    network = tiny_network()
+    for layer in (network.roi_head.classify, network.rpn.objectness):
+        layer.kernel.assign(5 * np.random.default_rng(0).normal(size=layer.kernel.shape))
+    classes = tuple(f"class {i}" for i in range(network.roi_head.num_classes))
+    return Detector(DetectionModel(network, classes, 64, 96, (), DetectionRule(score=0.0)))
+
+
+def pictures(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 64, 96, 3)).astype(np.uint8)
+
+
+def test_results_are_the_same_before_and_after_recording():
+    detector = lively_detector()
+    image = pictures(1)[0]
+    first = detector.detect(image)
+    assert len(first) and not detector._recorded
+    for other in pictures(RECORD_AFTER, seed=1):
+        detector.detect(other)
+    assert len(detector._recorded) == 1
+    again = detector.detect(image)
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    np.testing.assert_array_equal(first.labels, again.labels)
+    np.testing.assert_allclose(first.scores, again.scores, atol=1e-6)
+
+
+def test_a_recorded_detector_follows_its_weights_and_its_rule():
+    detector = lively_detector()
+    images = pictures(RECORD_AFTER + 1)
+    for image in images:
+        detector.detect(image)
+    assert detector._recorded
+    before = detector.detect(images[0])
+    convolution = detector.model.network.rpn.hidden[0]
+    convolution.kernel.assign(-1.5 * convolution.kernel)
+    after, eager = detector.detect(images[0]), Detector(detector.model).detect(images[0])
+    assert not np.array_equal(before.boxes, after.boxes)
+    np.testing.assert_allclose(after.boxes, eager.boxes, atol=1e-4)
+    detector.model.rule = DetectionRule(score=0.0, count=3)
+    assert len(detector.detect(images[0])) == 3
+
+
+def test_soft_nms_whose_turns_depend_on_the_data_is_not_recorded():
+    detector = lively_detector()
+    detector.model.rule = DetectionRule(score=0.01, soft_sigma=0.5)
+    images = pictures(RECORD_AFTER + 2)
+    found = [detector.detect(image) for image in images]
+    assert list(detector._recorded.values()) == [None]
+    np.testing.assert_allclose(found[-1].scores, detector.detect(images[-1]).scores, atol=1e-6)
+
+
+def test_what_depends_on_weights_alone_is_computed_once():
+    weight = torch.ones(3)
+    calls = []
+
+    def function(x):
+        calls.append(1)
+        return {"y": x * weight.exp().mul(2.0) + torch.arange(3)}
+
+    graph = RecordedGraph(function, [torch.zeros(3)])
+    targets = [str(node.target) for node in graph._run.graph.nodes]
+    assert "aten.exp.default" not in targets and "aten.arange.default" not in targets
+    x = torch.tensor([1.0, 2.0, 3.0])
+    expected = x * 2 * np.e + torch.arange(3)
+    torch.testing.assert_close(graph(x)["y"], expected)
+    weight.fill_(0.0)
+    torch.testing.assert_close(graph(x)["y"], 2 * x + torch.arange(3))
+    assert len(calls) == 1
+
+
+def test_an_operation_in_place_on_a_copy_of_weights_is_not_folded_away():
+    weight = torch.zeros(3)
+
+    def function(x):
+        return {"y": weight.exp().add_(1.0) + x}
+
+    graph = RecordedGraph(function, [torch.zeros(3)])
+    for _ in range(2):
+        torch.testing.assert_close(graph(torch.zeros(3))["y"], torch.full((3,), 2.0))
