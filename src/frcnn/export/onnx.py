@@ -69,7 +69,7 @@ def _translate(model: DetectionModel, artefact: Artefact) -> Any:
     ours = operators()
     with quiet():
         program = torch.onnx.export(
-            trace(model, artefact),
+            trace(model, artefact, apart=("soft_nms",)),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch.overrides import TorchFunctionMode
 
+from frcnn.export.torch_loops import decompositions
 from frcnn.inference.artefact import INPUTS, OUTPUTS, Artefact
 from frcnn.models.detector import DetectionModel
 
@@ -31,10 +32,13 @@ class Graph(torch.nn.Module):
         return tuple(found[name] for name in OUTPUTS)
 
 
-def trace(model: DetectionModel, artefact: Artefact) -> torch.export.ExportedProgram:
+def trace(
+    model: DetectionModel, artefact: Artefact, apart: tuple[str, ...]
+) -> torch.export.ExportedProgram:
     """Record what the detector does with images of the artefact's canvas, batch and type.
 
-    NMS and RoIAlign are the operators of ``ops/torch_operators.py``.
+    NMS and RoIAlign are the operators of ``ops/torch_operators.py``; ``apart`` names those of them
+    that are made of PyTorch's own.
     """
     batch = artefact.batch or 2  # of one image PyTorch would make a constant
     images = torch.zeros((batch, *artefact.canvas, 3), dtype=getattr(torch, artefact.images))
@@ -42,7 +46,8 @@ def trace(model: DetectionModel, artefact: Artefact) -> torch.export.ExportedPro
     axes = None if artefact.batch else ({0: torch.export.Dim("batch")},) * len(INPUTS)
     graph = Graph(model).eval()
     with torch.no_grad(), _AnyBatch(), quiet():
-        return torch.export.export(graph, (images, sizes), dynamic_shapes=axes)
+        program = torch.export.export(graph, (images, sizes), dynamic_shapes=axes)
+        return program.run_decompositions(decompositions(apart))
 
 
 class _AnyBatch(TorchFunctionMode):

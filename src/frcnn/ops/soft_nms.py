@@ -9,6 +9,7 @@ from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
 from frcnn.ops.nms import uncompiled
+from frcnn.ops.torch_operators import exporting, operators
 
 # The score of a box that is out of the running: below every threshold, and times 0 not NaN.
 OUT = -1.0
@@ -59,6 +60,9 @@ def soft_nms(
         groups = ops.convert_to_tensor(groups)
     boxes = ops.where(usable[..., None], boxes, 0.0)
     remaining = ops.where(usable, scores, OUT)
+    if exporting():
+        options = max_outputs, score_threshold, sigma, iou_threshold
+        return operators().soft_nms(boxes, remaining, groups, *options)
     decay = functools.partial(_decay, sigma=sigma, iou_threshold=iou_threshold)
     arguments = boxes, remaining, groups, max_outputs, decay, score_threshold
     if keras.config.backend() == "torch":
@@ -80,8 +84,9 @@ def _pick_in_turn(boxes, remaining, groups, max_outputs, decay, score_threshold)
         return ops.logical_and(slot < max_outputs, ops.any(remaining > score_threshold))
 
     def pick(slot, remaining, index, lowered):
-        best = ops.cast(ops.argmax(remaining, axis=1), "int32")[:, None]  # [B, 1]
-        score = ops.take_along_axis(remaining, best, axis=1)  # [B, 1]
+        score = ops.max(remaining, axis=1, keepdims=True)  # [B, 1]
+        # Not argmax, which Keras makes of operators that TensorFlow Lite has not.
+        best = ops.min(ops.where(remaining == score, rows, length), axis=1, keepdims=True)
         chosen = (slots == slot) & (score > score_threshold)  # [B, max_outputs]
         iou = pairwise_iou(ops.take_along_axis(boxes, best[..., None], axis=1), boxes)[:, 0]
         if groups is not None:

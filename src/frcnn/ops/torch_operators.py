@@ -38,7 +38,7 @@ def exporting() -> bool:
 
 
 def operators() -> Any:
-    """``torch.ops.frcnn`` with ``nms`` and ``roi_align``."""
+    """``torch.ops.frcnn`` with ``nms``, ``soft_nms`` and ``roi_align``."""
     import torch
 
     return torch.ops.frcnn
@@ -86,6 +86,7 @@ def _define() -> None:
 
     for name, function, schema, like in (
         ("nms", _nms, NMS, _nms_like),
+        ("soft_nms", _traced_only, SOFT_NMS, _soft_nms_like),
         ("roi_align", _roi_align, ROI_ALIGN, _roi_align_like),
     ):
         operator = torch.library.custom_op(

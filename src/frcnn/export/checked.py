@@ -1,0 +1,94 @@
+"""An export that takes its place only once it has been compared with the model."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+
+from frcnn.errors import UserError
+from frcnn.export.export import write, writer
+from frcnn.export.formats import FORMATS, Kind
+from frcnn.export.parity import compare
+from frcnn.export.verdict import FLOAT32, Report
+from frcnn.inference.artefact import Artefact
+from frcnn.inference.load import load
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.runtime import RuntimeDetector
+from frcnn.models.detector import DetectionModel
+from frcnn.structures import Sample
+
+
+def export_checked(
+    model: DetectionModel,
+    artefact: Artefact,
+    path: Path,
+    kind: Kind,
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    pictures: str,
+    progress: Callable[[], None] | None = None,
+    **options,
+) -> Report:
+    """Write a detector, compare it with the model, and put it in its place if it is the same.
+
+    It is made in a folder of its own beside ``path``, so an export that fails leaves nothing
+    there that could be used, and what was there before as it was. The report of the comparison
+    is ``parity_file(path)``; one that failed is ``parity_file(path, failed=True)``.
+
+    Args:
+        model: the detector.
+        artefact: what is exported.
+        path: of the file or folder.
+        kind: the format.
+        samples: labelled pictures to compare on.
+        classes: names of their labels.
+        pictures: which these are, in words.
+        progress: called after each picture.
+        options: of the format's ``write``.
+
+    Raises:
+        UserError: the export differs from the model by more than is allowed, or cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        made = write(model, artefact, Path(folder, path.name), kind, **options)
+        result = compare(
+            model, _opened(made, artefact, kind), artefact.canvas, samples, classes,
+            FLOAT32.scores, progress,
+        )
+        report = Report(artefact, FORMATS[kind].title, keras.config.backend(), pictures, result)
+        if report.faults:
+            failed = parity_file(path, failed=True)
+            report.write(failed)
+            raise UserError(
+                f"{path} was not written, as it would not find what the model finds: "
+                f"{'; '.join(report.faults)}. All figures are in {failed}."
+            )
+        for each in Path(folder).iterdir():
+            _replace(each, path.parent / each.name)
+    parity_file(path, failed=True).unlink(missing_ok=True)
+    report.write(parity_file(path))
+    return report
+
+
+def parity_file(path: Path, failed: bool = False) -> Path:
+    """Where the comparison of an export is written, beside it."""
+    return path.with_name(f"{path.name}.parity{'-failed' if failed else ''}.json")
+
+
+def _opened(path: Path, artefact: Artefact, kind: Kind) -> PictureDetector:
+    """The export in use; by ``frcnn.load`` where that opens it."""
+    if FORMATS[kind].loads:
+        return load(path)
+    run = writer(kind).open_artefact(path)
+    return RuntimeDetector(artefact, lambda given: run(**given))
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    source.replace(target)
