@@ -4,7 +4,8 @@ import pytest
 from keras import layers, ops
 
 from frcnn.models.keras_extractor import strides_of, tapped, taps_for
-from frcnn.models.layers import Conv2D, DepthwiseConv2D, FrozenBatchNorm
+from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.normalization import FrozenBatchNorm
 
 pytestmark = pytest.mark.backend
 

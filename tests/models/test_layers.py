@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from frcnn.models.layers import Conv2D, ConvNorm, DepthwiseConv2D, FrozenBatchNorm, Normalize
+from frcnn.models.layers import Conv2D, DepthwiseConv2D, Normalize
+from frcnn.models.normalization import ConvNorm, FrozenBatchNorm
 
 pytestmark = pytest.mark.backend
 

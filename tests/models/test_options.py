@@ -7,7 +7,8 @@ from keras import ops
 
 from frcnn.models.detector import DetectionModel, DetectionRule
 from frcnn.models.faster_rcnn import LOSSES
-from frcnn.models.layers import BatchNorm, Conv2D, ConvNorm, DepthwiseConv2D, MaxPool2D
+from frcnn.models.layers import Conv2D, DepthwiseConv2D, MaxPool2D
+from frcnn.models.normalization import BatchNorm, ConvNorm
 from frcnn.models.resnet import resnet50, resnet50_stage5
 from frcnn.models.targets import RoITargetRule
 from tiny import CANVAS, CLASSES, tiny_batch, tiny_detector, tiny_head, tiny_network

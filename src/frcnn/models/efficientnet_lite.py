@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import keras
 
-from frcnn.models.layers import Conv2D, ConvNorm, DepthwiseConv2D
+from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.normalization import ConvNorm
 
 EFFICIENTNET_LITE_PREPROCESSING = {
     "mean": (127.0, 127.0, 127.0),

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from frcnn.models.initializers import Uniform
-from frcnn.models.layers import Conv2D, ConvNorm
+from frcnn.models.layers import Conv2D
+from frcnn.models.normalization import ConvNorm
 from frcnn.models.torch_convolution import enlarge_view
 
 

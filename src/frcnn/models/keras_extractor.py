@@ -17,7 +17,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from frcnn.models.layers import Conv2D, DepthwiseConv2D, FrozenBatchNorm
+from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.normalization import FrozenBatchNorm
 
 # Maps are measured on pictures of this size and of twice it. Between the two a map grows by as
 # many cells as strides fit in, whatever convolutions trim from or add to its border.

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import keras
 
-from frcnn.models.layers import Conv2D, ConvNorm, DepthwiseConv2D
+from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.normalization import ConvNorm
 
 
 class _Block(NamedTuple):

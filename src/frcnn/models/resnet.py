@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import keras
 
-from frcnn.models.layers import Conv2D, ConvNorm, MaxPool2D
+from frcnn.models.layers import Conv2D, MaxPool2D
+from frcnn.models.normalization import ConvNorm
 
 # What torchvision's weights were trained with: RGB, scaled to 0..1, then these.
 IMAGENET_PREPROCESSING = {

@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from frcnn.models.initializers import Normal, Uniform
-from frcnn.models.layers import Conv2D, ConvNorm
+from frcnn.models.layers import Conv2D
+from frcnn.models.normalization import ConvNorm
 from frcnn.ops.random import uniform
 from frcnn.ops.roi import pyramid_roi_align
 from frcnn.ops.roi_crop import roi_crop

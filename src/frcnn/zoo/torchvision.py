@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.models.layers import ConvNorm
+from frcnn.models.normalization import ConvNorm
 from frcnn.zoo.matching import MatchReport, load_by_name
 
 Tensors = Mapping[str, np.ndarray]
