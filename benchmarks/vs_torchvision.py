@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -124,13 +124,14 @@ def measure(work: str, given, rate: float) -> dict:
     started = time.perf_counter()
     ours()
     first = time.perf_counter() - started
-    peer()
-    for run in range(WARM - 1 + given.runs):
+    for step, times in ((ours, warm_up(work, given)), (peer, WARM)):
+        for _ in range(times):
+            step()
+    for _ in range(given.runs):
         for name, step in (("ours", ours), ("peer", peer)):
             start = time.perf_counter()
             step()
-            if run >= WARM - 1:
-                sides[name].append(time.perf_counter() - start)
+            sides[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in sides.items()}
     memory = {"ours": 0, "peer": 0}
     if not given.no_memory:
@@ -151,6 +152,13 @@ def measure(work: str, given, rate: float) -> dict:
         "ours_mb": memory["ours"],
         "peer_mb": memory["peer"],
     }
+
+
+def warm_up(work: str, given) -> int:
+    """Steps of ours before it is at its speed: PyTorch's graph in use is recorded after some."""
+    from frcnn.inference.predict import RECORD_AFTER
+
+    return RECORD_AFTER + WARM if work.endswith(":infer") else WARM
 
 
 def steps(work: str, given):
@@ -174,21 +182,22 @@ def steps(work: str, given):
     if given.device == "cuda":
         torch.backends.cudnn.benchmark = True
         peer = peer.to(memory_format=torch.channels_last)
-    if kind == "train":
-        batch = given.batch or case.batch
-        theirs = train_peer(peer, case, batch, given)
-        ours = train_ours(network, case, batch, given) if network is not None else None
-        return ours, theirs, peer
-    batch = given.batch or 1
-    theirs = infer_peer(peer, case, batch, given)
+    training = kind == "train"
+    batch = given.batch or (case.batch if training else 1)
+    if given.only == "ours":  # nothing of the peer's is to be counted
+        theirs = peer = None
+    else:
+        theirs = (train_peer if training else infer_peer)(peer, case, batch, given)
     if network is None:
         return None, theirs, peer
+    if training:
+        return train_ours(network, case, batch, given), theirs, peer
     detector = our_detector(network, case)
     if kind in FORMATS:
         detector = exported(detector, kind, case, batch)
-    images = [peers.picture(case.short, case.long, seed) for seed in range(batch)]
-    if given.compile:
+    elif given.compile:
         detector.model.compile(jit_compile=True)
+    images = [peers.picture(case.short, case.long, seed) for seed in range(batch)]
     return lambda: detector.detect(images, batch=batch), theirs, peer
 
 
@@ -357,7 +366,9 @@ def peak_memory(work: str, given) -> float:
     for _ in range(3):
         step()
     if given.device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # Not getrusage's figure, which begins at the size of the process that started this one.
+        status = Path("/proc/self/status").read_text("ascii")
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     if given.backend == "jax" and given.only == "ours":
         import jax
 
