@@ -45,6 +45,7 @@ FORMATS = {
     "export/onnx.py",
     "export/saved_model.py",
     "export/torch_export.py",
+    "export/torch_loops.py",
     "export/torch_program.py",
 }
 # NumPy parts; the one file of them that hands batches to Keras.
@@ -58,6 +59,8 @@ WITHOUT_KERAS = {
     "apps/scoring.py",
     "data/writing.py",
     "evaluation/evaluate.py",
+    "export/formats.py",
+    "export/wishes.py",
     "inference/load.py",
     "inference/runtime.py",
     "inference/sources.py",

@@ -13,8 +13,11 @@ from frcnn.errors import UserError
 PREFERENCE = ("torch", "tensorflow", "jax")
 
 
-def choose_backend() -> str | None:
+def choose_backend(needed: str | None = None) -> str | None:
     """Set ``KERAS_BACKEND`` to an installed backend where the user has not set it.
+
+    Args:
+        needed: the only one that will do for what is wanted; None: any.
 
     Returns:
         A sentence that says what was chosen, or None where the user chose.
@@ -36,6 +39,14 @@ def choose_backend() -> str | None:
             "No Keras backend is installed. Install one with `pip install 'frcnn[torch]'`, "
             "'frcnn[tensorflow]' or 'frcnn[jax]'."
         )
+    if needed is not None:
+        if needed not in installed:
+            raise UserError(
+                f"This needs Keras's backend {needed}, which is not installed. Install it with "
+                f"`pip install 'frcnn[{needed}]'`."
+            )
+        os.environ["KERAS_BACKEND"] = needed
+        return f"Backend: {needed}, which this needs."
     os.environ["KERAS_BACKEND"] = installed[0]
     others = f"; {', '.join(installed[1:])} also installed" if installed[1:] else ""
     return f"Backend: {installed[0]} (KERAS_BACKEND is not set{others})."

@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 
 from frcnn.backend import choose_backend
 from frcnn.errors import UserError
+from frcnn.export.formats import FORMATS, Kind
 from frcnn.training.config import Config
 
 
@@ -116,6 +117,33 @@ class ConvertData:
     strict: bool = False
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a detector for another runtime, and check that it finds there what it finds here.
+
+    Args:
+        run: a run folder, a .keras file, torchvision:NAME or hf://OWNER/NAME.
+        format: onnx, openvino, torch_export (PyTorch alone), saved_model (TensorFlow) or litert.
+        out: the file, or SavedModel's folder. Left out: beside the model, or here.
+        size: the height and width of the images that it will take, such as 320x448. Left out: the
+            largest canvas that the model has.
+        batch: the images that it will take at once: a number, or dynamic for any.
+        images: the type of those images. Left out: what pictures are prepared as.
+        int8: quantise to 8 bits, by calibration on the pictures of this data set.
+        data: labelled images on which it is compared with the model. Left out: those the run
+            validated on if they are still there, else generated ones.
+    """
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    format: Annotated[Kind, arg(metavar="FORMAT")]
+    out: Annotated[str | None, arg(metavar="FILE")] = None
+    size: Annotated[str | None, arg(metavar="HxW")] = None
+    batch: Annotated[str, arg(metavar="N|dynamic")] = "1"
+    images: Literal["uint8", "float32"] | None = None
+    int8: Annotated[str | None, arg(metavar="DATA")] = None
+    data: Annotated[str | None, arg(metavar="DATA")] = None
+
+
 def train(config: Config) -> None:
     """Train, and say where the result is."""
     from frcnn.training.train import train
@@ -167,6 +195,18 @@ def convert(arguments: Convert) -> None:
     print(f"Wrote {Detector(model).save(arguments.out)}: {len(model.classes)} classes.")
 
 
+def export(arguments: Export) -> None:
+    """Write the detector, compare it with the model, say how it compares."""
+    from frcnn.apps.exporting import export_run
+    from frcnn.export.wishes import Wishes
+
+    wishes = Wishes(
+        arguments.format, arguments.size, arguments.batch, arguments.images, arguments.int8
+    )
+    path, report = export_run(arguments.run, wishes, arguments.out, arguments.data)
+    print(f"{report}\nWrote {path}.")
+
+
 def presets(_: Presets) -> None:
     """Print the table of presets."""
     from frcnn.zoo.presets import PRESETS
@@ -204,6 +244,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Evaluate: ("evaluate", evaluate),
     Predict: ("predict", predict),
     Convert: ("convert", convert),
+    Export: ("export", export),
     Presets: ("presets", presets),
     Demo: ("demo", demo),
     ConvertData: ("convert-data", convert_data),
@@ -218,7 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
         args=arguments,
     )
-    run_safely(lambda: COMMANDS[type(chosen)][1](chosen), _needs_keras(chosen))
+    needed = FORMATS[chosen.format].backend if isinstance(chosen, Export) else None
+    run_safely(lambda: COMMANDS[type(chosen)][1](chosen), _needs_keras(chosen), needed)
 
 
 def _needs_keras(arguments) -> bool:
@@ -230,13 +272,14 @@ def _needs_keras(arguments) -> bool:
     return not isinstance(arguments, ConvertData)
 
 
-def run_safely(action: Callable[[], None], keras: bool = True) -> None:
+def run_safely(action: Callable[[], None], keras: bool = True, backend: str | None = None) -> None:
     """Choose the backend, where Keras is needed, and act; turn a user's mistake into a sentence.
 
-    Exit status: 2 for a user's mistake, 130 after Ctrl-C.
+    ``backend`` is the only one that will do, if there is such. Exit status: 2 for a user's
+    mistake, 130 after Ctrl-C.
     """
     try:
-        notice = choose_backend() if keras else None
+        notice = choose_backend(backend) if keras else None
         if notice:
             print(notice, file=sys.stderr)
         action()

@@ -57,8 +57,13 @@ def export_checked(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = write(model, artefact, Path(folder, path.name), kind, **options)
         result = compare(
-            model, _opened(made, artefact, kind), artefact.canvas, samples, classes,
-            FLOAT32.scores, progress,
+            model,
+            _opened(made, artefact, kind),
+            artefact.canvas,
+            samples,
+            classes,
+            FLOAT32.scores,
+            progress,
         )
         report = Report(artefact, FORMATS[kind].title, keras.config.backend(), pictures, result)
         if report.faults:

@@ -129,8 +129,7 @@ def difference(
     """
     rows, columns = _pairs(first, second)
     alone = [
-        np.delete(each.scores, matched)
-        for each, matched in ((first, rows), (second, columns))
+        np.delete(each.scores, matched) for each, matched in ((first, rows), (second, columns))
     ]
     full = [each.scores.min() for each in (first, second) if len(each.scores) >= most]
     lowest = max([threshold, *full]) + margin

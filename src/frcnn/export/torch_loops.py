@@ -80,7 +80,7 @@ def _pick(
     """
     # Not always infinite: a score of that times an IoU's 0 would not be a number.
     out = OUT if floor >= 0 else -math.inf
-    batch = len(boxes)
+    batch = boxes.shape[0]
     column = torch.arange(boxes.shape[1], device=boxes.device)
     slot = torch.arange(slots, device=boxes.device)
 

@@ -32,7 +32,8 @@ class Tolerance:
     share: float | None
 
 
-# What rounding does is a hundredth of this, see docs of the report; a wrong operator does more.
+# Rounding moves corners by some thousandths of a pixel and scores by some millionths, on the
+# largest canvases too; an operator that means something else moves them by more than this.
 FLOAT32 = Tolerance(boxes=0.1, scores=1e-3, ap=0.002, share=0.002)
 INT8 = Tolerance(boxes=None, scores=None, ap=0.05, share=None)
 TOLERANCES = {"float32": FLOAT32, "int8": INT8}
@@ -113,12 +114,14 @@ class Report:
         rows += self._rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
-            for row in rows
+            f"{what:<{widths[0]}}  {before:>{widths[1]}}  {after:>{widths[2]}}  {remark}".rstrip()
+            for what, before, after, remark in rows
         ]
         if not self.result.detections:
-            lines.append("The model found nothing on these pictures, so this says little: name "
-                         "pictures of its classes with --data.")
+            lines.append(
+                "The model found nothing on these pictures, so this says little: name "
+                "pictures of its classes with --data."
+            )
         return "\n".join([f"Compared on {self.pictures}.", *lines])
 
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:

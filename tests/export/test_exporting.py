@@ -1,0 +1,113 @@
+"""The command: which file, which pictures, what becomes of an export that differs."""
+
+import json
+
+import numpy as np
+import pytest
+
+import frcnn
+from frcnn.apps import exporting
+from frcnn.cli import main
+from frcnn.errors import UserError
+from frcnn.export import checked
+from frcnn.export.wishes import Wishes
+from frcnn.inference.predict import Detector
+from tiny import tiny_detector, tiny_network, write_voc
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "best.keras"
+    return Detector(tiny_detector()).save(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_voc(tmp_path / "voc", images=4, splits={"train": range(2), "val": range(2, 4)})
+
+
+def test_the_command_with_generated_pictures(file, capsys, monkeypatch):
+    monkeypatch.setattr(exporting, "COMPARED", 3)
+    main(["export", str(file), "--format", "onnx"])
+    out = capsys.readouterr().out
+    path = file.with_name("best.onnx")
+    assert "3 of 3 generated images" in out and f"Wrote {path}." in out and "of the time" in out
+    parity = json.loads(path.with_name("best.onnx.parity.json").read_text())
+    assert parity["passed"] and parity["images"] == 3 and parity["detections"] > 3
+    assert {each.name for each in file.parent.iterdir()} == {
+        "best.keras",
+        "best.onnx",
+        "best.onnx.parity.json",
+    }
+    picture = np.zeros((64, 96, 3), np.uint8)
+    assert len(frcnn.load(path).detect(picture)) == len(frcnn.load(file).detect(picture))
+
+
+def test_an_export_that_differs_is_not_left(file, data, tmp_path, monkeypatch):
+    def write_another(model, artefact, path, kind, **options):
+        other = tiny_detector(tiny_network(seed=5))
+        return checked_write(other, artefact, path, kind, **options)
+
+    checked_write = checked.write
+    monkeypatch.setattr(checked, "write", write_another)
+    out = tmp_path / "out" / "model.onnx"
+    with pytest.raises(UserError, match="was not written.*All figures are in .*parity-failed.json"):
+        exporting.export_run(str(file), Wishes("onnx"), str(out), str(data))
+    (left,) = out.parent.iterdir()
+    assert left.name == "model.onnx.parity-failed.json"
+    assert not json.loads(left.read_text())["passed"]
+
+
+def test_eight_bits_on_the_data_that_calibrates(file, data, tmp_path):
+    out = tmp_path / "small.onnx"
+    path, report = exporting.export_run(str(file), Wishes("onnx", int8=str(data)), str(out))
+    assert path == out and report.artefact.precision == "int8"
+    assert "the 2 images of" in report.pictures and "int8" in str(report)
+
+
+def test_which_file_and_which_pictures(file, tmp_path):
+    onnx = Wishes("onnx").format
+    assert exporting._target(str(file.parent), onnx, None) == file.with_name("best.onnx")
+    assert str(exporting._target("torchvision:some_net", onnx, None)) == "some_net.onnx"
+    assert str(exporting._target("hf://owner/name", onnx, None)) == "name.onnx"
+    with pytest.raises(UserError, match="--out must end in .onnx.*model.xml"):
+        exporting._target(str(file), onnx, "model.xml")
+    assert exporting._validated_on(str(file)) is None
+
+
+def test_the_pictures_the_run_was_validated_on(file, data, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(frcnn.Config(str(data)).to_toml())
+    dataset = exporting._validated_on(str(tmp_path))
+    assert dataset is not None and [each.image.stem for each in dataset] == ["002", "003"]
+    config.write_text(frcnn.Config(str(tmp_path / "gone")).to_toml())
+    assert exporting._validated_on(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"size": "320"}, "--size is HEIGHTxWIDTH.*Received: 320"),
+        ({"batch": "0"}, "--batch is a number of images or dynamic. Received: 0"),
+        ({"batch": "many"}, "Received: many"),
+        ({"kind": "torch_export", "int8": "data"}, "PyTorch is not written in 8 bits.*litert"),
+    ],
+)
+def test_settings_that_are_none(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Wishes(**{"kind": "onnx", **settings})
+
+
+def test_the_backend_follows_the_format(monkeypatch):
+    import os
+
+    from frcnn.backend import choose_backend
+
+    monkeypatch.delenv("KERAS_BACKEND")
+    assert choose_backend("tensorflow") == "Backend: tensorflow, which this needs."
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    assert choose_backend("torch") is None
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else name)
+    with pytest.raises(UserError, match="backend torch, which is not installed"):
+        choose_backend("torch")

@@ -1,0 +1,215 @@
+"""The formats that are written on PyTorch: what they find, what they are made of, what they say."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+import frcnn
+from frcnn.errors import UserError
+from frcnn.export import export_detector, torch_export
+from frcnn.export.describe import describe
+from frcnn.export.export import write
+from frcnn.export.onnx_int8 import inner_layers
+from frcnn.inference.artefact import KEY
+from frcnn.models.detector import DetectionModel, DetectionRule
+from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.models.roi_head import RoIHead
+from frcnn.models.targets import RoITargetRule
+from tiny import CANVAS, CLASSES, tiny_batch, tiny_head, tiny_network
+
+
+def detector(network, **rule):
+    """A detector whose answers differ clearly from box to box; some slots stay free."""
+    layers = [layer for head in network.roi_heads for layer in (head.classify, head.regress)]
+    for layer in (*layers, network.rpn.deltas):
+        layer.kernel.assign(30 * keras.ops.convert_to_numpy(layer.kernel))
+    rule = DetectionRule(**{"score": 0.3, "count": 60, **rule})
+    return DetectionModel(network, CLASSES, 64, 96, (CANVAS,), rule)
+
+
+def cascade():
+    return detector(
+        tiny_network(
+            head={"class_agnostic": True},
+            cascade=[tiny_head(class_agnostic=True)],
+            cascade_targets=[RoITargetRule(count=16)],
+        )
+    )
+
+
+def single_map(pooling):
+    parts = tiny_network()
+    head = RoIHead(2, (8,), units=(16,), pool_size=3, layer_names=("fc",), pooling=pooling)
+    return detector(FasterRCNN(parts.preprocessing, parts.extractor, parts.rpn, head, parts.neck))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return detector(tiny_network())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="module")
+def any_batch(model, folder):
+    return export_detector(model, folder / "any.onnx", "onnx", batch=None)
+
+
+def assert_same(run, model, batch=1, kind=np.uint8):
+    """``run`` finds what the model finds, on pictures of which some slots stay free."""
+    pictures = tiny_batch(batch, seed=batch)[0]
+    pictures["images"] = pictures["images"].astype(kind)
+    expected = model.predict_on_batch(pictures)
+    found = run(**pictures)
+    assert expected["count"].min() > 0 and expected["count"].min() < expected["scores"].shape[1]
+    for name in ("labels", "count"):
+        assert found[name].dtype == np.int32
+        np.testing.assert_array_equal(found[name], expected[name])
+    for name, most in (("boxes", 1e-3), ("scores", 1e-5)):
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=most)
+
+
+def operators_of(path):
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnx_of_any_batch(model, any_batch, batch):
+    assert_same(frcnn.load(any_batch).infer, model, batch)
+
+
+def test_onnx_of_a_fixed_batch_of_float_images(folder):
+    model = cascade()
+    path = export_detector(model, folder / "two.onnx", "onnx", batch=2, images="float32")
+    loaded = frcnn.load(path)
+    assert loaded.artefact.images == "float32" and loaded.fixed_batch == 2
+    assert_same(loaded.infer, model, 2, np.float32)
+
+
+@pytest.mark.parametrize("pooling", ["pool", "crop"])
+def test_onnx_of_other_poolings(folder, pooling):
+    model = single_map(pooling)
+    path = export_detector(model, folder / f"{pooling}.onnx", "onnx")
+    assert_same(frcnn.load(path).infer, model)
+    assert "RoiAlign" not in operators_of(path)
+
+
+def test_onnx_of_soft_nms_has_a_loop(model, folder):
+    soft = detector(model.network, soft_sigma=0.5)
+    path = export_detector(soft, folder / "soft.onnx", "onnx")
+    assert_same(frcnn.load(path).infer, soft)
+    assert operators_of(path)["Loop"] == 1 and operators_of(path)["NonMaxSuppression"] == 1
+
+
+def test_onnx_has_its_own_operators_and_few_transpositions(any_batch):
+    content = onnx.load(any_batch)
+    onnx.checker.check_model(content, full_check=True)
+    assert {node.domain for node in content.graph.node} <= {"", "ai.onnx"}
+    kinds = operators_of(any_batch)
+    assert kinds["NonMaxSuppression"] == 2 and kinds["RoiAlign"] == 2 and kinds["TopK"] >= 3
+    assert kinds["Loop"] == kinds["BatchNormalization"] == 0
+    # One on the way in; of the RPN's logits and deltas on each of 3 maps; of the pooled maps.
+    assert kinds["Transpose"] <= 1 + 6 + 1
+
+
+def test_what_an_export_says_of_itself(model, any_batch):
+    of = frcnn.load(any_batch).artefact
+    assert (of.classes, of.canvas, of.batch, of.images) == (CLASSES, CANVAS, None, "uint8")
+    assert of.rule["score"] == 0.3 and of.precision == "float32"
+    assert {"model", "time", "frcnn", "keras", "torch"} == set(of.origin)
+    assert KEY in {each.key for each in onnx.load(any_batch).metadata_props}
+
+
+def test_eight_bits_for_the_inner_layers(model, folder):
+    pictures = [tiny_batch(1, seed=seed)[0] for seed in range(4)]
+    artefact = describe(model, precision="int8")
+    batches = [(each["images"], each["sizes"]) for each in pictures]
+    path = write(model, artefact, folder / "small.onnx", "onnx", calibration=batches)
+    loaded = frcnn.load(path)
+    assert loaded.artefact.precision == "int8"
+    found, expected = loaded.infer(**pictures[0]), model.predict_on_batch(pictures[0])
+    np.testing.assert_allclose(found["scores"][:, :3], expected["scores"][:, :3], atol=0.05)
+    assert np.abs(found["scores"] - expected["scores"]).max() > 0  # it did round
+
+
+def test_the_inner_layers(any_batch):
+    graph = onnx.load(any_batch).graph
+    layers = [node.name for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    inner = inner_layers(graph)
+    # Of 3 + 4 + 3 * 3 convolutions and 4 matrix products: not the first, nor the RPN's 6 outputs,
+    # nor the head's 2.
+    assert len(layers) == 20 and len(inner) == 20 - 1 - 6 - 2
+    assert set(inner) < set(layers) and layers[0] not in inner
+
+
+def test_calibration_without_pictures(model, folder):
+    with pytest.raises(UserError, match="No picture was given for calibration"):
+        artefact = describe(model, precision="int8")
+        write(model, artefact, folder / "none.onnx", "onnx", calibration=[])
+
+
+def test_openvino(model, folder):
+    path = export_detector(model, folder / "detector.xml", "openvino")
+    loaded = frcnn.load(path)
+    assert loaded.artefact.classes == CLASSES
+    assert_same(loaded.infer, model)
+
+
+def test_torch_export_of_any_batch(model, folder):
+    path = export_detector(model, folder / "any.pt2", "torch_export", batch=None)
+    assert torch_export.read_artefact(path).canvas == CANVAS
+    run = torch_export.open_artefact(path)
+    for batch in (1, 3):
+        assert_same(run, model, batch)
+
+
+def test_torch_export_needs_nothing_but_pytorch(folder):
+    soft = detector(tiny_network(), soft_sigma=0.5)
+    path = export_detector(soft, folder / "soft.pt2", "torch_export")
+    assert_same(torch_export.open_artefact(path), soft)
+    code = (
+        "import sys, torch\n"
+        f"program = torch.export.load({str(path)!r})\n"
+        f"images = torch.zeros((1, {CANVAS[0]}, {CANVAS[1]}, 3), dtype=torch.uint8)\n"
+        "found = program.module()(images, torch.tensor([[64, 96]], dtype=torch.int32))\n"
+        "assert [each.shape[0] for each in found] == [1] * 4\n"
+        "assert not {'keras', 'frcnn', 'torchvision'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_settings_that_a_detector_cannot_have(model):
+    with pytest.raises(UserError, match="--size must be multiples of 32.*100x96"):
+        describe(model, size=(100, 96))
+    plain = DetectionModel(model.network, CLASSES, 64, 96, (CANVAS,), model.rule, "plain")
+    with pytest.raises(UserError, match="uint8 would round them"):
+        describe(plain, images="uint8")
+    assert describe(plain).images == "float32"
+
+
+@pytest.mark.parametrize(
+    ("canvases", "expected"),
+    [
+        ((), (64, 96)),
+        (((64, 96), (96, 64)), (64, 96)),
+        (((96, 64), (64, 64)), (96, 64)),
+    ],
+)
+def test_the_canvas_where_none_is_named(model, canvases, expected):
+    short, long = (50, 90) if not canvases else (64, 96)
+    of = DetectionModel(model.network, CLASSES, short, long, canvases, model.rule)
+    assert describe(of).canvas == expected
+
+
+def test_formats_that_cannot(model, folder):
+    with pytest.raises(UserError, match="backend tensorflow, not on torch.*KERAS_BACKEND"):
+        export_detector(model, folder / "model", "saved_model")
