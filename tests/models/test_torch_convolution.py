@@ -39,11 +39,11 @@ def test_same_padding_is_tensorflows_for_dense_and_grouped_kernels(size, k, stri
     rng = np.random.default_rng(0)
     inputs, kernel = rng.normal(size=(2, *size, 3)), rng.normal(size=(4, 3, k, k))
     layer = settings(strides)
-    got = convolve_view(layer, torch.tensor(inputs), torch.tensor(kernel), None, None)
+    got = convolve_view(layer, torch.tensor(inputs), lambda: torch.tensor(kernel), None, None)
     np.testing.assert_allclose(got.numpy(), dense(inputs, kernel, strides), atol=1e-12)
 
     depthwise = torch.tensor(kernel[:3, :1])
-    got = convolve_view(layer, torch.tensor(inputs), depthwise, None, None)
+    got = convolve_view(layer, torch.tensor(inputs), lambda: depthwise, None, None)
     for channel in range(3):
         one = slice(channel, channel + 1)
         alone = dense(inputs[..., one], kernel[one, :1], strides)
@@ -62,7 +62,7 @@ def test_map_is_not_copied_and_result_is_channels_last(monkeypatch):
     inputs, bias = torch.randn(2, 8, 6, 16), torch.randn(16)
     relu = keras.activations.relu
     for kernel, strides in ((torch.randn(16, 16, 3, 3), 1), (torch.randn(16, 1, 3, 3), 2)):
-        outputs = convolve_view(settings(strides), inputs, kernel, bias, relu)
+        outputs = convolve_view(settings(strides), inputs, lambda k=kernel: k, bias, relu)
         assert outputs.is_contiguous()
     assert seen == [inputs.data_ptr()] * 2
 
@@ -78,7 +78,7 @@ def test_activation_in_place_has_the_gradient_of_the_plain_one(name):
         return torch.autograd.grad((outputs * target).sum(), [inputs, kernel])
 
     activation = getattr(keras.activations, name)
-    got = convolve_view(settings(), inputs, kernel, None, activation)
+    got = convolve_view(settings(), inputs, lambda: kernel, None, activation)
     plain = F.conv2d(inputs.permute(0, 3, 1, 2), kernel, padding=1).permute(0, 2, 3, 1)
     expected = getattr(F, name)(plain)
     assert 0 < (expected == 0).float().mean() < 1
@@ -93,9 +93,30 @@ def test_compiled_gradient_is_the_eager_one():
     layer = settings()
 
     def loss(inputs, kernel):
-        return convolve_view(layer, inputs, kernel, None, keras.activations.relu6).sum()
+        return convolve_view(layer, inputs, lambda: kernel, None, keras.activations.relu6).sum()
 
     (eager,) = torch.autograd.grad(loss(inputs, kernel), kernel)
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     (graph,) = torch.autograd.grad(compiled(inputs, kernel), kernel)
     torch.testing.assert_close(graph, eager)
+
+
+def test_a_kernel_made_of_others_is_not_kept_for_the_gradient():
+    torch.manual_seed(0)
+    inputs, weight = torch.randn(1, 5, 6, 3), torch.randn(3, 3, 3, 4, requires_grad=True)
+    scale = torch.rand(4)
+    made = []
+
+    def make_kernel():
+        made.append(torch.is_grad_enabled())
+        return (weight * scale).permute(3, 2, 0, 1)
+
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        outputs = convolve_view(settings(), inputs, make_kernel, None, None)
+    assert (4, 3, 3, 3) not in kept
+    (got,) = torch.autograd.grad(outputs.square().sum(), weight)
+    assert made == [True, False]
+    plain = F.conv2d(inputs.permute(0, 3, 1, 2), (weight * scale).permute(3, 2, 0, 1), padding=1)
+    (expected,) = torch.autograd.grad(plain.square().sum(), weight)
+    torch.testing.assert_close(got, expected)

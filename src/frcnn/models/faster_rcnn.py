@@ -21,6 +21,7 @@ from frcnn.models.targets import (
     roi_targets_of_all,
     rpn_targets,
 )
+from frcnn.models.thrift import run_extractor
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.losses import giou_loss, sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
 from frcnn.ops.random import uniform
@@ -143,8 +144,7 @@ class FasterRCNN(keras.Model):
 
     def features(self, images, sizes, training=False):
         """Images and their valid sizes -> feature maps, fine to coarse."""
-        features = self.extractor(self.preprocessing(images, sizes), training=training)
-        features = list(features) if isinstance(features, (list, tuple)) else [features]
+        features = run_extractor(self.extractor, self.preprocessing(images, sizes), training)
         return features if self.neck is None else self.neck(features, training=training)
 
     def classify(self, features, proposals, sizes):

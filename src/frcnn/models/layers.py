@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from frcnn.models.initializers import Uniform
-from frcnn.models.torch_convolution import convolve_view, max_pool_view
+from frcnn.models.torch_convolution import convolve_view, max_pool_view, relu_of
 from frcnn.ops.torch_operators import exporting
 
 _PACKAGE = "frcnn"
@@ -79,18 +79,28 @@ class Conv2D(_Padded, keras.layers.Conv2D):
 
     def call(self, inputs):
         """Convolve (B, H, W, C)."""
-        return self.convolve(inputs, self.kernel, self.bias, self.activation)
+        return self.convolve(inputs, None, self.bias, self.activation)
 
-    def convolve(self, inputs, kernel, bias, activation):
-        """Convolve with a kernel (k, k, C_in // groups, C_out) and a bias (C_out,) of the caller's.
+    def convolve(self, inputs, scale, bias, activation):
+        """Convolve with the layer's kernel times ``scale``, and a bias of the caller's.
 
-        ``bias`` and ``activation`` may be None.
+        Args:
+            inputs: (B, H, W, C_in).
+            scale: (1, C_out) or None.
+            bias: (C_out,) or None.
+            activation: a function or None.
         """
         if not _is_torch(self):
-            outputs = self.convolution_op(self.pad(inputs), kernel)
+            outputs = self.convolution_op(self.pad(inputs), _scaled(self.kernel, scale))
             return _finish(outputs, bias, activation)
-        kernel = _torch_tensor(kernel).permute(3, 2, 0, 1)
-        return convolve_view(self, inputs, kernel, _torch_tensor(bias), activation)
+        kernel, scale = _torch_tensor(self.kernel), _torch_tensor(scale)
+        return convolve_view(
+            self,
+            inputs,
+            lambda: _scaled(kernel, scale).permute(3, 2, 0, 1),
+            _torch_tensor(bias),
+            activation,
+        )
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -106,22 +116,44 @@ class DepthwiseConv2D(_Padded, keras.layers.DepthwiseConv2D):
 
     def call(self, inputs):
         """Convolve each channel of (B, H, W, C) by itself."""
-        return self.convolve(inputs, self.kernel, self.bias, self.activation)
+        return self.convolve(inputs, None, self.bias, self.activation)
 
-    def convolve(self, inputs, kernel, bias, activation):
-        """Convolve with a kernel (k, k, C, multiplier) and a bias of the caller's, or None."""
+    def convolve(self, inputs, scale, bias, activation):
+        """As ``Conv2D.convolve``; ``scale`` is (C, multiplier) or None."""
         if not _is_torch(self):
             outputs = ops.depthwise_conv(
                 self.pad(inputs),
-                kernel,
+                _scaled(self.kernel, scale),
                 strides=self.strides,
                 padding=self.padding,
                 data_format=self.data_format,
                 dilation_rate=self.dilation_rate,
             )
             return _finish(outputs, bias, activation)
-        kernel = _torch_tensor(kernel).flatten(2).permute(2, 0, 1).unsqueeze(1)  # [C * m, 1, k, k]
-        return convolve_view(self, inputs, kernel, _torch_tensor(bias), activation)
+        kernel, scale = _torch_tensor(self.kernel), _torch_tensor(scale)
+        return convolve_view(
+            self,
+            inputs,
+            lambda: _scaled(kernel, scale).flatten(2).permute(2, 0, 1).unsqueeze(1),
+            _torch_tensor(bias),
+            activation,
+        )
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class AddReLU(keras.layers.Layer):
+    """ReLU of the sum of two maps, which PyTorch keeps once."""
+
+    def call(self, inputs):
+        """[(B, H, W, C), (B, H, W, C)] -> (B, H, W, C)."""
+        first, second = inputs
+        if keras.config.backend() == "torch":
+            return relu_of(first + second)
+        return ops.relu(first + second)
+
+    def compute_output_shape(self, input_shapes):
+        """The shape is kept."""
+        return input_shapes[0]
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -225,6 +257,10 @@ class Normalize(keras.layers.Layer):
 
 def _is_torch(layer) -> bool:
     return keras.config.backend() == "torch" and layer.data_format == "channels_last"
+
+
+def _scaled(kernel, scale):
+    return kernel if scale is None else kernel * scale
 
 
 def _torch_tensor(value) -> Any:

@@ -129,10 +129,9 @@ class ConvNorm(keras.layers.Layer):
         if training and self.norm_kind == "batch" and self.norm.trainable:
             return self.activation(self.norm(self.convolution(inputs), training=True))
         scale, shift = self.norm.affine()
-        kernel = self.convolution.kernel
         # A convolution has its output channels last, a depthwise one splits them over two axes.
-        by_output = ops.reshape(scale, (-1, kernel.shape[-1]))
-        return self.convolution.convolve(inputs, kernel * by_output, shift, self.activation)
+        by_output = ops.reshape(scale, (-1, self.convolution.kernel.shape[-1]))
+        return self.convolution.convolve(inputs, by_output, shift, self.activation)
 
     def compute_output_shape(self, input_shape):
         """The shape of the convolution's output."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import keras
 
-from frcnn.models.layers import Conv2D, MaxPool2D
+from frcnn.models.layers import AddReLU, Conv2D, MaxPool2D
 from frcnn.models.normalization import ConvNorm
 
 # What torchvision's weights were trained with: RGB, scaled to 0..1, then these.
@@ -136,5 +136,4 @@ def _block(x, name: str, channels: int, stride: int, variant: ResNetVariant, tra
     x = normed(x, 1, channels, 1, first, "relu")
     x = normed(x, 2, channels, 3, second, "relu")
     x = normed(x, 3, 4 * channels, 1)
-    x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
-    return keras.layers.ReLU(name=f"{name}_out")(x)
+    return AddReLU(name=f"{name}_out")([x, shortcut])

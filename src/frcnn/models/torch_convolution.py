@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
 
 
-def convolve_view(layer, inputs, kernel, bias, activation):
+def convolve_view(layer, inputs, make_kernel, bias, activation):
     """Convolve a channels-last map through an NCHW view of it.
 
     Args:
         layer: the convolution layer, for its strides, padding and dilation.
         inputs: torch tensor (B, H, W, C_in).
-        kernel: torch tensor (C_out, C_in // groups, k, k).
+        make_kernel: gives the kernel, a torch tensor (C_out, C_in // groups, k, k); called again
+            for the backward pass.
         bias: torch tensor (C_out,) or None.
         activation: a Keras activation function or None.
 
@@ -29,18 +31,17 @@ def convolve_view(layer, inputs, kernel, bias, activation):
     import torch
     import torch.nn.functional as F
 
-    view = inputs.permute(0, 3, 1, 2)
-    groups = view.shape[1] // kernel.shape[1]
-    # Contiguous here, once, as the convolution would do it again for its backward pass.
-    view, kernel, padding = _pad(layer, view, kernel.contiguous(), groups > 1)
-    outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
+    view, whole = inputs.permute(0, 3, 1, 2), make_kernel().contiguous()
+    groups = view.shape[1] // whole.shape[1]
+    view, kernel, padding = _pad(layer, view, whole, groups > 1)
+    with _remade(kernel, make_kernel) if kernel is whole else nullcontext():
+        outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
     # In place, as a convolution's gradient does not need its output: one map less to keep. A
     # compiler arranges that for itself, and must not see our gradient of an in-place operation.
-    compiling = torch.compiler.is_compiling()
     if activation is keras.activations.relu:
-        outputs, activation = F.relu(outputs, inplace=not compiling), None
+        outputs, activation = relu_of(outputs), None
     elif activation is keras.activations.relu6:
-        relu6 = F.relu6 if compiling else _relu6_in_place()
+        relu6 = F.relu6 if torch.compiler.is_compiling() else _relu6_in_place()
         outputs, activation = relu6(outputs), None
     outputs = outputs.permute(0, 2, 3, 1)
     return outputs if activation is None else activation(outputs)
@@ -51,6 +52,37 @@ def enlarge_view(x, size):
     import torch.nn.functional as F
 
     return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
+
+
+def _remade(kernel, make_kernel) -> AbstractContextManager:
+    """While this is entered, gradients do not keep the kernel but make it anew when they need it.
+
+    It is another arrangement of the weights, and so of all layers together a second copy of them.
+    """
+    import torch
+
+    if not kernel.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return nullcontext()
+    place, shape = kernel.data_ptr(), kernel.shape
+
+    def pack(saved):
+        return None if saved.data_ptr() == place and saved.shape == shape else saved
+
+    def unpack(saved):
+        if saved is not None:
+            return saved
+        with torch.no_grad():
+            return make_kernel().contiguous()
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
+def relu_of(x):
+    """ReLU of a map that nobody else uses, in its place; its maker's gradient must not need it."""
+    import torch
+    import torch.nn.functional as F
+
+    return F.relu(x, inplace=not torch.compiler.is_compiling())
 
 
 def max_pool_view(x, size: int, stride: int):

@@ -113,6 +113,8 @@ class SGD(keras.optimizers.SGD):
                 group.velocities.append(self.momentums[self._get_variable_index(variable)].value)
         rate = ops.convert_to_tensor(self.learning_rate)
         sgd_step((*groups.values(),), rate, self.momentum, self.global_clipnorm)
+        for variable in variables:
+            variable.value.grad = None  # or Keras would hold it through the next forward pass
         self.iterations.assign_add(1)
 
     def get_config(self):
