@@ -142,6 +142,9 @@ class PictureDetector(ABC):
         Pictures are decoded by threads, a little ahead of the network.
         """
         preparation = self.preparation
+        if len(images) == 1:  # nothing to decode ahead
+            yield [_prepare((preparation, 0, images[0]))]
+            return
         waiting: dict[tuple[int, ...], list[_Prepared]] = {}
         with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
             numbered = ((preparation, index, image) for index, image in enumerate(images))

@@ -82,8 +82,9 @@ def _open_onnx(path: Path) -> tuple[Artefact, Graph]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.inter_op_num_threads = 1  # the graph is one chain
-    # Threads that spin while they wait take their cores from those that decode pictures.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads spin while they wait for each other, but between two runs they would take their cores
+    # from those that decode pictures.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3  # errors; they are raised as well
     try:
