@@ -93,6 +93,8 @@ def main() -> None:
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import torchvision  # noqa: F401  # before Keras: after TensorFlow its libraries crash Python
+
     works = given.works or DEFAULT
     if given.only:
         print(json.dumps(peak_memory(works[0], given)))
