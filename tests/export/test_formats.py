@@ -3,19 +3,20 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 import frcnn
 from frcnn.errors import UserError
 from frcnn.export import export_detector, torch_export
 from frcnn.export.describe import describe
-from frcnn.export.export import write
-from frcnn.export.onnx_int8 import inner_layers
-from frcnn.inference.artefact import KEY
+from frcnn.export.onnx_int8 import inner_layers, quantise
+from frcnn.inference.artefact import KEY, OUTPUTS
 from frcnn.models.detector import DetectionModel, DetectionRule
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.models.roi_head import RoIHead
@@ -78,6 +79,11 @@ def assert_same(run, model, batch=1, kind=np.uint8):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=most)
 
 
+def open_graph(path):
+    session = onnxruntime.InferenceSession(path)
+    return lambda **given: dict(zip(OUTPUTS, session.run(OUTPUTS, given), strict=True))
+
+
 def operators_of(path):
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
@@ -104,7 +110,8 @@ def test_onnx_of_other_poolings(folder, pooling):
 
 
 def test_onnx_of_soft_nms_has_a_loop(model, folder):
-    soft = detector(model.network, soft_sigma=0.5)
+    rule = replace(model.rule, soft_sigma=0.5)
+    soft = DetectionModel(model.network, CLASSES, 64, 96, (CANVAS,), rule)
     path = export_detector(soft, folder / "soft.onnx", "onnx")
     assert_same(frcnn.load(path).infer, soft)
     assert operators_of(path)["Loop"] == 1 and operators_of(path)["NonMaxSuppression"] == 1
@@ -129,14 +136,14 @@ def test_what_an_export_says_of_itself(model, any_batch):
     assert KEY in {each.key for each in onnx.load(any_batch).metadata_props}
 
 
-def test_eight_bits_for_the_inner_layers(model, folder):
+def test_eight_bits_for_the_inner_layers(model, any_batch, folder):
     pictures = [tiny_batch(1, seed=seed)[0] for seed in range(4)]
-    artefact = describe(model, precision="int8")
     batches = [(each["images"], each["sizes"]) for each in pictures]
-    path = write(model, artefact, folder / "small.onnx", "onnx", calibration=batches)
-    loaded = frcnn.load(path)
-    assert loaded.artefact.precision == "int8"
-    found, expected = loaded.infer(**pictures[0]), model.predict_on_batch(pictures[0])
+    path = quantise(any_batch, folder / "small.onnx", batches)
+    names = [node.name for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    assert len(names) == 16 and operators_of(path)["DequantizeLinear"] > 11
+    expected = model.predict_on_batch(pictures[0])
+    found = open_graph(path)(**pictures[0])
     np.testing.assert_allclose(found["scores"][:, :3], expected["scores"][:, :3], atol=0.05)
     assert np.abs(found["scores"] - expected["scores"]).max() > 0  # it did round
 
@@ -151,10 +158,9 @@ def test_the_inner_layers(any_batch):
     assert set(inner) < set(layers) and layers[0] not in inner
 
 
-def test_calibration_without_pictures(model, folder):
+def test_calibration_without_pictures(any_batch, folder):
     with pytest.raises(UserError, match="No picture was given for calibration"):
-        artefact = describe(model, precision="int8")
-        write(model, artefact, folder / "none.onnx", "onnx", calibration=[])
+        quantise(any_batch, folder / "none.onnx", [])
 
 
 def test_openvino(model, folder):

@@ -30,7 +30,7 @@ def export_checked(
     samples: Sequence[Sample],
     classes: Sequence[str],
     pictures: str,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[], None] = lambda: None,
     **options,
 ) -> Report:
     """Write a detector, compare it with the model, and put it in its place if it is the same.

@@ -36,18 +36,13 @@ def nms(boxes, scores, usable, groups, iou_threshold: float, max_outputs: int):
     places = op.Gather(selected, _whole([0, 2]), axis=1)  # [K, 2]
     nothing = op.Expand(lowest, op.Shape(scores))
     kept = op.ScatterND(nothing, places, op.GatherND(scores, places))
-    length = scores_length(usable)
+    length = int(usable.shape[1])
     if length < max_outputs:
         kept = op.Pad(kept, _whole([0, 0, 0, max_outputs - length]), lowest)
     best, index = op.TopK(kept, _whole([max_outputs]), axis=1)  # equal ones by lower index
     used = op.Greater(best, _number(LOWEST / 2))
     index = op.Where(used, op.Cast(index, to=ir.DataType.INT32), _scalar(0))
     return index, used
-
-
-def scores_length(usable) -> int:
-    """N, which is fixed."""
-    return int(usable.shape[1])
 
 
 def roi_align(features, boxes, levels, scales, output_size, sampling_ratio, aligned):

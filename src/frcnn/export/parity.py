@@ -188,7 +188,7 @@ def compare(
     samples: Sequence[Sample],
     classes: Sequence[str],
     margin: float,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Detect on pictures by both, turn by turn, and compare.
 
@@ -209,7 +209,7 @@ def compare(
         paths = [sample.image for sample in samples[start : start + (batch or 1)]]
         for side, results in zip(sides, found, strict=True):
             results += side.detect(paths)
-        for _ in paths if progress else ():
+        for _ in paths:
             progress()
     scores = [evaluate_detections(results, samples, classes).coco for results in found]
     before, after = sides

@@ -54,9 +54,10 @@ class _AnyBatch(TorchFunctionMode):
     """A plain gather for ``torch.take_along_dim``, which would fix the batch it is traced with."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Replace the one function, call all others."""
-        if func is not torch.take_along_dim:
-            return func(*args, **(kwargs or {}))
+        """Replace the one function along the one axis that matters, call all others."""
+        kwargs = kwargs or {}
+        if func is not torch.take_along_dim or kwargs.get("dim") != 1:
+            return func(*args, **kwargs)
         values, index = args  # [B, N, ...] and [B, M, ...]
         return torch.gather(values, 1, index.expand(-1, -1, *values.shape[2:]))
 
