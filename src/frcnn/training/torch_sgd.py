@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.utils import get_total_norm
@@ -67,11 +67,12 @@ def _one_pass(group: Group, rate, scale, momentum: float) -> None:
 
 def _many_passes(group: Group, rate, scale, momentum: float) -> None:
     """For a device that a learning rate read back would wait for."""
+    many: Any = torch  # whose functions of many tensors are not declared to type checkers
     gradients = group.gradients
-    torch._foreach_mul_(gradients, scale)
+    many._foreach_mul_(gradients, scale)
     if group.decay:
-        torch._foreach_add_(gradients, group.weights, alpha=group.decay)
-    torch._foreach_mul_(gradients, -rate)
-    torch._foreach_mul_(group.velocities, momentum)
-    torch._foreach_add_(group.velocities, gradients)
-    torch._foreach_add_(group.weights, group.velocities)
+        many._foreach_add_(gradients, group.weights, alpha=group.decay)
+    many._foreach_mul_(gradients, -rate)
+    many._foreach_mul_(group.velocities, momentum)
+    many._foreach_add_(group.velocities, gradients)
+    many._foreach_add_(group.weights, group.velocities)
