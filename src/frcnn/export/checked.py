@@ -13,7 +13,7 @@ from frcnn.errors import UserError
 from frcnn.export.export import write, writer
 from frcnn.export.formats import FORMATS, Kind
 from frcnn.export.parity import compare
-from frcnn.export.verdict import FLOAT32, Report
+from frcnn.export.verdict import MARGIN, Report
 from frcnn.inference.artefact import Artefact
 from frcnn.inference.load import load
 from frcnn.inference.pictures import PictureDetector
@@ -62,7 +62,7 @@ def export_checked(
             artefact.canvas,
             samples,
             classes,
-            FLOAT32.scores,
+            MARGIN,
             progress,
         )
         report = Report(artefact, FORMATS[kind].title, keras.config.backend(), pictures, result)

@@ -62,6 +62,7 @@ def open_artefact(path: Path) -> RuntimeDetector:
 def _translate(model: DetectionModel, artefact: Artefact) -> Any:
     """The detector as an ``torch.onnx.ONNXProgram``, constants folded."""
     import torch
+    from onnxscript import optimizer
 
     from frcnn.export import onnx_operators
     from frcnn.export.torch_program import quiet, trace
@@ -81,8 +82,7 @@ def _translate(model: DetectionModel, artefact: Artefact) -> Any:
                 ours.roi_align.default: onnx_operators.roi_align,
             },
         )
-        from onnxscript import optimizer
-
+        assert program is not None  # as it was not told to write a file
         # Kernels are scaled by their normalisation as the graph runs, unless that is folded.
         optimizer.optimize(program.model, input_size_limit=2**31, output_size_limit=2**31)
     return program

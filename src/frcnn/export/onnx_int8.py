@@ -6,9 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 
 from frcnn.errors import UserError
+from frcnn.export.torch_program import quiet
 from frcnn.inference.artefact import INPUTS
 
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -50,11 +58,6 @@ def quantise(source: Path, target: Path, calibration) -> Path:
     Raises:
         UserError: there is no batch.
     """
-    import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
-    from frcnn.export.torch_program import quiet
-
     graph = onnx.load(source).graph
     with quiet():
         quantize_static(
@@ -104,14 +107,14 @@ def _following(layer, readers) -> Iterator[str]:
                 waiting += node.output
 
 
-class _Reader:
+class _Reader(CalibrationDataReader):
     """Batches as ONNX Runtime's calibration asks for them."""
 
     def __init__(self, batches):
         self._batches = iter(batches)
         self._read = 0
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
+    def get_next(self) -> Any:
         """The next batch by the names of the graph's inputs; None after the last."""
         batch = next(self._batches, None)
         if batch is None:

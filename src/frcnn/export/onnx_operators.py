@@ -6,12 +6,14 @@ as many rows as they found.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from onnxscript import ir
-from onnxscript import opset20 as op
+from onnxscript import ir, opset20
 
 from frcnn.ops.rounding import float32_below
 
+op: Any = opset20  # whose annotations are of tensors; here values of a graph go in and come out
 LOWEST = -3e38  # the score of a box that does not take part
 
 

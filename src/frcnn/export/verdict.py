@@ -36,6 +36,7 @@ class Tolerance:
 # largest canvases too; an operator that means something else moves them by more than this.
 FLOAT32 = Tolerance(boxes=0.1, scores=1e-3, ap=0.002, share=0.002)
 INT8 = Tolerance(boxes=None, scores=None, ap=0.05, share=None)
+MARGIN = 1e-3  # a score so near to the lowest that is kept may be kept by the one alone
 TOLERANCES = {"float32": FLOAT32, "int8": INT8}
 
 
