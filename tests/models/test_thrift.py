@@ -44,8 +44,8 @@ def test_a_single_map_comes_in_a_list():
     assert tuple(found.shape) == (1, 2, 2, 4)
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="compilers drop maps by themselves")
-def test_maps_are_dropped_after_their_last_use():
+def test_maps_are_dropped_after_their_last_use_on_pytorch():
+    """The others run by Keras, which keeps all: compilers drop them by themselves."""
     alive, most = [], []
 
     class Watch(layers.Layer):
@@ -64,4 +64,4 @@ def test_maps_are_dropped_after_their_last_use():
     alive.clear()
     most.clear()
     run_extractor(model, ops.zeros((1, 2, 2, 1)), False)
-    assert max(most) == 1
+    assert max(most) == (1 if keras.config.backend() == "torch" else 5)
