@@ -1,6 +1,7 @@
 import threading
 import time
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -116,6 +117,30 @@ def test_one_sample_is_changed_anew_in_every_epoch_and_slot(dataset):
     batches = make(dataset.subset([6]), batch_size=2, transforms=RANDOM, workers=0)
     images = [image for epoch in range(3) for image in batches.load(epoch, 0)[0]["images"]]
     assert len({image.tobytes() for image in images}) == 6
+
+
+@pytest.mark.parametrize("transforms", [(), (HorizontalFlip(1), Photometric())])
+def test_large_pictures_are_read_reduced_and_their_boxes_with_them(tmp_path, transforms):
+    colours = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
+    path = tmp_path / "large.jpg"
+    cv2.imwrite(str(path), cv2.resize(colours, (960, 640), interpolation=cv2.INTER_CUBIC))
+    boxes = np.array([[100, 80, 311, 455], [0, 0, 960, 640]], np.float32)
+    dataset = Dataset((Sample(path, boxes, np.arange(2), size=(640, 960)),), ("a", "b"), tmp_path)
+
+    def unknown(image, boxes, labels, rng):  # reads the picture whole
+        assert image.shape == (640, 960, 3)
+        return image, boxes, labels
+
+    options = {"batch_size": 1, "short": 64, "long": 96, "workers": 0}
+    (x, y), (whole_x, whole_y) = (
+        DetectionBatches(dataset, transforms=each, **options)[0]
+        for each in (transforms, (unknown, *transforms))
+    )
+    np.testing.assert_array_equal(x["sizes"], whole_x["sizes"])
+    np.testing.assert_array_equal(y["labels"], whole_y["labels"])
+    np.testing.assert_allclose(y["boxes"], whole_y["boxes"], atol=1e-3)
+    apart = np.abs(x["images"].astype(int) - whole_x["images"])
+    assert apart.mean() < 1 and apart.max() < 12
 
 
 def test_boxes_thinner_than_a_pixel_on_the_canvas_are_no_targets(dataset):

@@ -12,6 +12,7 @@ from frcnn.data.transforms import (
     VerticalFlip,
     apply,
     crop,
+    largest_zoom,
 )
 
 COLOURS = np.array([[255, 60, 60], [60, 255, 60], [60, 60, 255]], np.uint8)
@@ -207,3 +208,11 @@ def test_each_photometric_part_alone(seed):
     assert (saturated != colour).any()
     turned = drawn(Photometric(0, 0, 0, 15), colour, seed)
     assert turned.sum() == pytest.approx(colour.sum(), abs=3) and (turned != colour).any()
+
+
+def test_the_largest_zoom_is_that_of_all_together():
+    assert largest_zoom(()) == 1
+    assert largest_zoom((HorizontalFlip(), VerticalFlip(), Rotate90(), Photometric())) == 1
+    assert largest_zoom((ScaleJitter(0.5, 0.8), HorizontalFlip())) == 1
+    assert largest_zoom((ScaleJitter(0.5, 1.5), RandomCrop(1, low=0.5))) == 3
+    assert largest_zoom((lambda *given: given[:3],)) == float("inf")

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import io
 import math
 
@@ -191,3 +192,14 @@ def test_it_is_silent_and_changes_nothing_given(make_case, capfd, caplog, tmp_pa
     assert not list(tmp_path.iterdir())
     for boxes, found in zip(before, detections, strict=True):
         np.testing.assert_array_equal(boxes, found.boxes)
+
+
+def test_the_garbage_collector_is_left_as_it_was(make_case):
+    detections, samples = make_case(0)
+    try:
+        for enabled in (True, False):
+            (gc.enable if enabled else gc.disable)()
+            coco_scores(detections, samples, detections[0].classes)
+            assert gc.isenabled() == enabled
+    finally:
+        gc.enable()

@@ -18,7 +18,7 @@ import numpy as np
 
 from frcnn.data.dataset import Dataset, trained_on
 from frcnn.data.faults import DataError, Fault, ImageError
-from frcnn.data.images import read_image
+from frcnn.data.images import read_reduced
 from frcnn.data.planning import (
     BLANK,
     Planned,
@@ -28,7 +28,7 @@ from frcnn.data.planning import (
     plan_shuffled,
 )
 from frcnn.data.resizing import Size, plan_canvases, prepare
-from frcnn.data.transforms import Transform, apply
+from frcnn.data.transforms import Transform, apply, largest_zoom
 from frcnn.structures import Sample
 
 Batch = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -98,6 +98,7 @@ class DetectionBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.short, self.long = short, long
         self.transforms = tuple(transforms)
+        self._zoom = largest_zoom(self.transforms)
         self.seed, self.shuffle, self.steps, self.strict = seed, shuffle, steps, strict
         self.max_boxes = most_boxes(dataset) if max_boxes is None else max_boxes
         sizes = [tuple(size) for size in dataset.sizes().tolist()]
@@ -171,23 +172,33 @@ class DetectionBatches(keras.utils.PyDataset):
             labels[slot, : len(kept)] = names[kept]
         return {"images": images, "sizes": sizes}, {"boxes": boxes, "labels": labels}
 
-    def _example(self, sample: Sample, image: np.ndarray, canvas: Size, rng: np.random.Generator):
+    def _example(
+        self,
+        sample: Sample,
+        image: np.ndarray,
+        reduced: int,
+        canvas: Size,
+        rng: np.random.Generator,
+    ):
         """One slot of a batch: padded image, size, boxes float32 (N, 4), labels (N,)."""
         easy = trained_on(sample)
         image, boxes, labels = apply(
-            self.transforms, image, sample.boxes[easy], sample.labels[easy], rng
+            self.transforms, image, sample.boxes[easy] / reduced, sample.labels[easy], rng
         )
         padded, size, (down, across) = prepare(image, self.short, self.long, canvas)
         boxes = boxes * np.array([across, down, across, down], np.float32)
         kept = (boxes[:, 2:] - boxes[:, :2] >= _SMALLEST_SIDE).all(axis=1)
         return padded, size, boxes[kept], labels[kept]
 
-    def _decode(self, index: int) -> tuple[Sample, np.ndarray] | None:
-        """A sample and its picture; in place of a broken one the next sound, or a blank."""
+    def _decode(self, index: int) -> tuple[Sample, np.ndarray, int] | None:
+        """A sample, its picture and by how much that is reduced.
+
+        In place of a broken one comes the next sound one, or a blank.
+        """
         for step in range(len(self.dataset)):
             sample = self.dataset[(index + step) % len(self.dataset)]
             try:
-                return sample, read_image(sample.image)
+                return sample, *read_reduced(sample.image, self.short, self.long, self._zoom)
             except ImageError as error:
                 if self.strict:
                     raise

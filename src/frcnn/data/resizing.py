@@ -25,6 +25,24 @@ def scale_for(size: Size, short: int, long: int) -> float:
     return min(short / min(size), long / max(size))
 
 
+def reduction(size: Size, short: int, long: int, zoom: float = 1.0) -> int:
+    """By how much a picture may be reduced as it is decoded, before it is resized.
+
+    Args:
+        size: (height, width) of the picture.
+        short: pixels of the short side after resizing.
+        long: most pixels of the long side after resizing.
+        zoom: how much larger than that some of it may be shown.
+
+    Returns:
+        8, 4, 2 or 1. It divides both sides, so that coordinates are divided by it exactly, and
+        leaves at least as many pixels as are wanted.
+    """
+    wanted = scale_for(size, short, long) * zoom
+    fitting = (by for by in (8, 4, 2) if by * wanted <= 1 and not (size[0] % by or size[1] % by))
+    return next(fitting, 1)
+
+
 def scaled_size(size: Size, scale: float) -> Size:
     """(height, width) in whole pixels after scaling; at least one pixel each."""
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)

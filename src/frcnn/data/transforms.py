@@ -9,6 +9,7 @@ content, so runs repeat.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -188,6 +189,25 @@ class Photometric:
         offset = 255 * shift + 127.5 * (1 - (1 + contrast))
         coefficients = np.hstack([matrix, np.full((3, 1), offset)])
         return cv2.transform(image, coefficients), boxes, labels
+
+
+def largest_zoom(transforms: Iterable[Transform]) -> float:
+    """How many times larger than the whole picture would be, a part of it may come to be shown.
+
+    Infinity where one of them is not of this module, so that nobody knows.
+    """
+    zoom = 1.0
+    for transform in transforms:
+        match transform:
+            case HorizontalFlip() | VerticalFlip() | Rotate90() | Photometric():
+                pass
+            case ScaleJitter():
+                zoom *= max(transform.high, 1.0)
+            case RandomCrop():
+                zoom /= transform.low
+            case _:
+                return math.inf
+    return zoom
 
 
 def crop(

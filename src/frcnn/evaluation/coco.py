@@ -11,7 +11,9 @@ Two things are settled here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +58,8 @@ def coco_scores(
     check_pairs(detections, samples, classes)
     found = [relabel(d, classes) for d in detections]
     if samples and classes:
-        precision, recall = _accumulate(_ground_truth(samples, classes), _results(found))
+        with _without_collector():
+            precision, recall = _accumulate(_ground_truth(samples, classes), _results(found))
     else:
         precision = np.full((10, 101, len(classes), len(_AREAS), len(_LIMITS)), -1.0)
         recall = np.full((10, len(classes), len(_AREAS), len(_LIMITS)), -1.0)
@@ -97,11 +100,27 @@ def _accumulate(truth: dict, results: list[dict]) -> tuple[np.ndarray, np.ndarra
 
     reference = COCO(truth)
     found = reference.loadRes(results)
-    evaluator = COCOeval_faster(reference, found, "bbox", print_function=_silent)
+    evaluator = COCOeval_faster(reference, found, "bbox", print_function=_silent, extra_calc=False)
     evaluator.params.maxDets = list(_LIMITS)
     evaluator.evaluate()
     evaluator.accumulate()
     return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Stop Python's search for cyclic garbage.
+
+    The evaluator's records, several a detection, are all kept to its end; looking through them
+    again and again took a quarter of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _silent(*_: object) -> None:
@@ -132,10 +151,16 @@ def _ground_truth(samples: Sequence[Sample], classes: Sequence[str]) -> dict:
 
 def _results(detections: Sequence[Detections]) -> list[dict]:
     return [
-        {"image_id": image_id, "category_id": label + 1, "bbox": box, "score": score}
+        {
+            "image_id": image_id,
+            "category_id": category,
+            "bbox": box,
+            "score": score,
+            "segmentation": None,  # else the box's outline would be made for each
+        }
         for image_id, found in enumerate(detections, 1)
-        for box, score, label in zip(
-            _xywh(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True
+        for box, score, category in zip(
+            _xywh(found.boxes), found.scores.tolist(), (found.labels + 1).tolist(), strict=True
         )
     ]
 
