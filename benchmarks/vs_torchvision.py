@@ -5,7 +5,8 @@
 One process alternates steps of ours and of the peer's and takes medians; ratios are ours / peer's.
 Peak memory is of a process of its own for each side (on a GPU: of what the framework allocated).
 The floor is the arithmetic of the peer's convolutions and matrix products over the rate of large
-float32 matrix products on this machine.
+matrix products of that precision on this machine. On a GPU the peer has channels-last maps, TF32,
+cuDNN's search for kernels, pinned pictures and, if asked for, autocast.
 
 Works are NAME:train or NAME:infer, or NAME:FORMAT for an exported artefact against the peer:
     lite0:train        efficientnet_lite0_fpn, 320x427, batch 4; the peer's batch norms train
@@ -93,7 +94,13 @@ def main() -> None:
     if given.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peer needs the device too
+    import torch
     import torchvision  # noqa: F401  # before Keras: after TensorFlow its libraries crash Python
+
+    if given.device == "cuda":  # the best that eager PyTorch has; XLA's own default is the same
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
 
     works = given.works or DEFAULT
     if given.only:
@@ -107,7 +114,7 @@ def main() -> None:
     rows = []
     print("| work | backend | ours, s | torchvision, s | ratio | floor, s | ours, MB | peer, MB |")
     print("|---|---|---|---|---|---|---|---|")
-    rate = matrix_rate(given.device)
+    rate = matrix_rate(given.device, given.precision)
     for work in works:
         row = measure(work, given, rate)
         rows.append(row)
@@ -159,10 +166,13 @@ def measure(work: str, given, rate: float) -> dict:
 
 
 def warm_up(work: str, given) -> int:
-    """Steps of ours before it is at its speed: PyTorch's graph in use is recorded after some."""
-    from frcnn.inference.predict import RECORD_AFTER
+    """Steps of ours before it is at its speed: on PyTorch they are recorded after some."""
+    if given.backend != "torch" or work.split(":")[1] in FORMATS:
+        return WARM
+    from frcnn.inference import predict
+    from frcnn.models import torch_step
 
-    return RECORD_AFTER + WARM if work.endswith(":infer") else WARM
+    return max(predict.RECORD_AFTER, torch_step.RECORD_AFTER) + WARM + 1
 
 
 def steps(work: str, given):
@@ -184,7 +194,6 @@ def steps(work: str, given):
         peers.freeze_norms(peer)
     peer = peer.to(given.device)
     if given.device == "cuda":
-        torch.backends.cudnn.benchmark = True
         peer = peer.to(memory_format=torch.channels_last)
     training = kind == "train"
     batch = given.batch or (case.batch if training else 1)
@@ -244,9 +253,8 @@ def train_ours(network, case: Case, batch: int, given):
 
 def train_peer(peer, case: Case, batch: int, given):
     import torch
-    from torchvision_peers import as_tensor, picture
 
-    images = [as_tensor(picture(case.short, case.long, row)) for row in range(batch)]
+    images = pictures(case, batch, given)
     boxes, labels = ground_truth(case, batch)
     targets = [
         {"boxes": torch.from_numpy(b), "labels": torch.from_numpy(each).long() + 1}
@@ -258,7 +266,7 @@ def train_peer(peer, case: Case, batch: int, given):
 
     def step():
         peer.train()
-        here = [image.to(given.device) for image in images]
+        here = [image.to(given.device, non_blocking=True) for image in images]
         marked = [{k: v.to(given.device) for k, v in target.items()} for target in targets]
         with autocast(given):
             loss = sum(peer(here, marked).values())
@@ -271,6 +279,14 @@ def train_peer(peer, case: Case, batch: int, given):
     return step
 
 
+def pictures(case: Case, count: int, given):
+    """The peer's pictures, where a GPU reads them fastest."""
+    from torchvision_peers import as_tensor, picture
+
+    images = [as_tensor(picture(case.short, case.long, row)) for row in range(count)]
+    return [image.pin_memory() for image in images] if given.device == "cuda" else images
+
+
 def autocast(given):
     import torch
 
@@ -280,14 +296,13 @@ def autocast(given):
 
 def infer_peer(peer, case: Case, batch: int, given):
     import torch
-    from torchvision_peers import as_tensor, picture
 
-    images = [as_tensor(picture(case.short, case.long, row)) for row in range(batch)]
+    images = pictures(case, batch, given)
 
     def step():
         peer.eval()
         with torch.inference_mode(), autocast(given):
-            found = peer([image.to(given.device) for image in images])
+            found = peer([image.to(given.device, non_blocking=True) for image in images])
             return [{k: v.float().cpu().numpy() for k, v in each.items()} for each in found]
 
     return step
@@ -338,11 +353,12 @@ def arithmetic(peer, step) -> float:
     return float(total)
 
 
-def matrix_rate(device: str) -> float:
-    """Operations a second of 2048 x 2048 float32 matrix products, at best."""
+def matrix_rate(device: str, precision: str = "float32") -> float:
+    """Operations a second of large matrix products, at best."""
     import torch
 
-    matrix = torch.rand(2048, 2048, device=device)
+    side = 8192 if device == "cuda" else 2048
+    matrix = torch.rand(side, side, device=device, dtype=getattr(torch, precision))
     times = []
     for _ in range(12):
         start = time.perf_counter()
@@ -350,7 +366,7 @@ def matrix_rate(device: str) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(times)
+    return 2 * side**3 / min(times)
 
 
 def memory_of(side: str, work: str, given) -> float:
@@ -367,7 +383,7 @@ def memory_of(side: str, work: str, given) -> float:
 def peak_memory(work: str, given) -> float:
     ours, peer, _ = steps(work, given)
     step = peer if given.only == "peer" else ours
-    for _ in range(3):
+    for _ in range(warm_up(work, given) if given.only == "ours" and given.device == "cuda" else 3):
         step()
     if given.device == "cpu":
         # Not getrusage's figure, which begins at the size of the process that started this one.
@@ -385,7 +401,7 @@ def peak_memory(work: str, given) -> float:
 def profile(work: str, given) -> None:
     """Print the costliest operations of each side, in seconds by themselves."""
     for name, step in zip(("ours", "peer"), steps(work, given)[:2], strict=True):
-        for _ in range(WARM):
+        for _ in range(warm_up(work, given) if name == "ours" else WARM):
             step()
         print(f"\n{work}, {name}:")
         if name == "ours" and given.backend != "torch":
@@ -404,7 +420,11 @@ def torch_operations(step, device: str) -> list[tuple[str, float, int]]:
     with torch.profiler.profile() as trace:
         step()
     key = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    rows = [(each.key, getattr(each, key) / 1e6, each.count) for each in trace.key_averages()]
+    rows = [
+        (each.key, getattr(each, key) / 1e6, each.count)
+        for each in trace.key_averages()
+        if device == "cpu" or each.device_type.name == "CUDA"  # the kernels, not who asked
+    ]
     return sorted(rows, key=lambda row: -row[1])
 
 
@@ -451,7 +471,7 @@ def environment(given) -> str:
     where = torch.cuda.get_device_name() if given.device == "cuda" else f"{os.cpu_count()} cores"
     return (
         f"{where}; {versions}, torchvision {torchvision.__version__}; {given.precision}; "
-        f"{matrix_rate(given.device) / 1e9:.0f} GFLOP/s of float32 matrix products; "
+        f"{matrix_rate(given.device, given.precision) / 1e9:.0f} GFLOP/s of matrix products; "
         f"medians of {given.runs} alternating runs."
     )
 

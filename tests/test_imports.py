@@ -29,14 +29,16 @@ ALLOWED["cli"] = ALLOWED["apps"] | {"apps", "backend"}
 ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}
 ALLOWED["__init__"] = ALLOWED["apps"] | {"backend"}
 
-BACKENDS = {"torch", "torchvision", "jax", "jaxlib", "tensorflow"}
+BACKENDS = {"torch", "torchvision", "triton", "jax", "jaxlib", "tensorflow"}
 # One file for each primitive of which a backend owns a far faster kernel.
 PRIMITIVES = {
     "ops/nms.py",
     "ops/roi.py",
     "ops/torch_operators.py",
+    "ops/triton_nms.py",
     "models/torch_convolution.py",
-    "inference/torch_graph.py",
+    "models/torch_graph.py",
+    "models/torch_step.py",
     "training/torch_sgd.py",
 }
 # What a format is made of; the rest of export/ knows no backend.

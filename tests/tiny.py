@@ -66,10 +66,12 @@ def tiny_detector(network: FasterRCNN | None = None, score: float = 0.0) -> Dete
     return DetectionModel(network, CLASSES, 64, 96, (CANVAS,), DetectionRule(score=score, count=20))
 
 
-def tiny_batch(batch: int = 2, boxes: int = 3, slots: int = 8, seed: int = 0):
+def tiny_batch(
+    batch: int = 2, boxes: int = 3, slots: int = 8, seed: int = 0, canvas: tuple[int, int] = CANVAS
+):
     """Random pictures with squares where the boxes are: (x, y)."""
     rng = np.random.default_rng(seed)
-    height, width = CANVAS
+    height, width = canvas
     images = rng.integers(0, 60, (batch, height, width, 3)).astype(np.uint8)
     truth = np.full((batch, slots, 4), -1, np.float32)
     labels = np.full((batch, slots), -1, np.int32)

@@ -55,7 +55,7 @@ class Detector(PictureDetector):
         rules = self.model.rule, self.model.network.rpn.inference_rule
         case = images.shape, images.dtype, rules
         if keras.config.backend() == "torch" and (graph := self._recording(case, images, sizes)):
-            found = graph(*map(keras.ops.convert_to_tensor, (images, sizes)))
+            found = graph(images, sizes)
             return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
         # One compiled function for each shape: TensorFlow would make one of all, of unknown sides.
         self.model.predict_function = self._compiled.get(case)
@@ -68,7 +68,7 @@ class Detector(PictureDetector):
         self._seen[case] += 1
         if self._seen[case] <= RECORD_AFTER or case in self._recorded:
             return self._recorded.get(case)
-        from frcnn.inference.torch_graph import RecordedGraph
+        from frcnn.models.torch_graph import RecordedGraph
 
         def function(images, sizes):
             return self.model({"images": images, "sizes": sizes}, training=False)

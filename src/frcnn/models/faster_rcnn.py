@@ -118,6 +118,21 @@ class FasterRCNN(keras.Model):
                 shapes = part.compute_output_shape(shapes)
         self.built = True
 
+    def compile(self, *args, **kwargs):
+        """As of ``keras.Model``; steps recorded with another optimizer are forgotten."""
+        super().compile(*args, **kwargs)
+        self._recorded_steps = None
+
+    def train_step(self, *arguments):
+        """Keras's own, save that on a GPU PyTorch replays steps (``models/torch_step.py``)."""
+        if keras.config.backend() != "torch":
+            return super().train_step(*arguments)
+        if self._recorded_steps is None:
+            from frcnn.models.torch_step import RecordedSteps
+
+            self._recorded_steps = RecordedSteps(self, super().train_step)
+        return self._recorded_steps(*arguments)
+
     def call(self, inputs, training=False):
         """Run the network up to its proposals.
 

@@ -32,8 +32,10 @@ def softmax_cross_entropy(logits, labels):
         float32 ``[...]``.
     """
     log_probabilities = ops.log_softmax(logits, axis=-1)
-    chosen = ops.one_hot(labels, logits.shape[-1], dtype=log_probabilities.dtype)
-    return -ops.sum(chosen * log_probabilities, axis=-1)
+    # Not ops.one_hot: PyTorch's looks at the labels' values first, for which a GPU is waited for.
+    classes = ops.arange(logits.shape[-1], dtype="int32")
+    chosen = ops.cast(labels, "int32")[..., None] == classes
+    return -ops.sum(ops.where(chosen, log_probabilities, 0.0), axis=-1)
 
 
 def smooth_l1(predictions, targets, beta):

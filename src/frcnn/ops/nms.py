@@ -155,14 +155,18 @@ def _suppress_within(overlaps, alive):
 
 
 def torch_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
-    """``nms`` on PyTorch, by torchvision's kernel if it is installed."""
-    suppress = _torchvision_nms if _torchvision_installed() else portable_nms
+    """``nms`` on PyTorch: by our kernels on a GPU, else by torchvision's if it is installed."""
+    suppress = portable_nms
+    if boxes.is_cuda and _installed("triton"):
+        from frcnn.ops.triton_nms import triton_nms as suppress
+    elif _installed("torchvision"):
+        suppress = _torchvision_nms
     return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
 
 
 @functools.cache
-def _torchvision_installed() -> bool:
-    return importlib.util.find_spec("torchvision") is not None
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _torchvision_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):

@@ -13,7 +13,7 @@ if keras.config.backend() != "torch":
 
 import torch
 
-from frcnn.inference.torch_graph import RecordedGraph
+from frcnn.models.torch_graph import RecordedGraph
 
 
 def lively_detector():

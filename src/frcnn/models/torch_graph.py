@@ -1,0 +1,190 @@
+"""What a network does on PyTorch, recorded once and replayed as the bare list of its operations.
+
+Keras looks at every layer's and operation's inputs anew each time, which takes a small network on
+a CPU as long as a third of its arithmetic, and a large one on a GPU several times as long as the
+GPU needs. A replay does without; on a GPU it is a single launch of a CUDA graph. Only for the
+PyTorch backend: the others compile.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+class RecordedGraph:
+    """What ``function`` does with inputs of these shapes and types, without gradients.
+
+    What depends on unchanging tensors alone, as the folding of normalisations into kernels does,
+    is computed at the first call and again after one of them has changed after all. They must be
+    changed in place, as Keras and PyTorch do.
+
+    ``function`` is called once, for good: whatever it changes is changed.
+
+    Args:
+        function: tensors -> tensors, nested as may be; what it does may depend on its inputs'
+            shapes and types, but not on their values.
+        inputs: any of the right shapes and types; on the device that is to be used.
+        changing: tensors that will be other ones at most calls, such as weights in training.
+
+    Attributes:
+        first: what ``function`` gave for ``inputs``.
+
+    Raises:
+        RuntimeError: what it does depends on the values of its inputs.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        inputs: Sequence[torch.Tensor],
+        changing: Iterable[torch.Tensor] = (),
+    ):
+        def run(*inputs):
+            self.first = function(*inputs)
+            return self.first
+
+        # In this thread alone: an operation that another one runs would not be recorded.
+        with torch.autograd.set_multithreading_enabled(False):
+            recorded = make_fx(run)(*inputs)
+        recorded.graph.eliminate_dead_code()
+        self._weights, self._fold, self._run = _split(recorded, {id(each) for each in changing})
+        self._versions: list[int] = []
+        self._folded: tuple[torch.Tensor, ...] = ()
+        self._device = inputs[0].device
+        self._launch: Callable[..., Any] | None = None
+        self._warm = False
+
+    @torch.no_grad()
+    def __call__(self, *arrays: Any) -> Any:
+        """Replay on other inputs of the same shapes and types: tensors of any device, or arrays.
+
+        On a GPU the results' memory is that of the next call's results too.
+        """
+        inputs = [torch.as_tensor(each) for each in arrays]
+        versions = [weight._version for weight in self._weights]
+        if versions != self._versions:
+            self._refold()
+            self._versions = versions
+        if self._device.type != "cuda":
+            return self._run(*self._folded, *inputs)
+        if self._launch is None and self._warm:
+            run = functools.partial(self._run, *self._folded)
+            self._launch = _capture(run, inputs, self._device)
+        if self._launch is not None:
+            return self._launch(inputs)
+        self._warm = True  # libraries are loaded and kernels chosen, which no capture may do
+        with torch.backends.cudnn.flags(benchmark=True):
+            return self._run(*self._folded, *(each.to(self._device) for each in inputs))
+
+    def _refold(self) -> None:
+        folded = self._fold()
+        if not self._folded:
+            self._folded = folded
+            return
+        for old, new in zip(self._folded, folded, strict=True):  # a CUDA graph knows the old ones
+            if old is not new:
+                old.copy_(new)
+
+
+def _capture(run: Callable, inputs: Sequence[torch.Tensor], device: torch.device) -> Callable:
+    """A function of such inputs that launches what ``run`` does as one CUDA graph."""
+    places = [each.to(device, copy=True) for each in inputs]
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.empty_cache()  # what ran before gives its memory to the graph's own
+    # Threads that read pictures ahead may do as they please.
+    with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+        results = run(*places)
+
+    def launch(inputs: Sequence[torch.Tensor]):
+        for place, each in zip(places, inputs, strict=True):
+            place.copy_(each, non_blocking=True)
+        graph.replay()
+        return results
+
+    return launch
+
+
+@functools.cache
+def _pool():
+    """One memory for all graphs: no two run at a time."""
+    return torch.cuda.graph_pool_handle()
+
+
+def _split(recorded: fx.GraphModule, changing: set[int]):
+    """Part a graph into what depends on constants alone and what needs the inputs.
+
+    Returns:
+        The constant tensors, a function of nothing that gives the first part's results, and one
+        of these and the inputs that gives the output.
+    """
+    constant = _constants(recorded, changing)
+    wanted = [
+        node
+        for node in recorded.graph.nodes
+        if node in constant and any(user not in constant for user in node.users)
+    ]
+    before, after = fx.Graph(recorded), fx.Graph(recorded)
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in recorded.graph.nodes:
+        if node in constant:
+            copies[node] = before.node_copy(node, copies.__getitem__)
+    before.output(tuple(copies[node] for node in wanted))
+    copies = {node: after.placeholder(f"folded_{place}") for place, node in enumerate(wanted)}
+    for node in recorded.graph.nodes:
+        if node not in constant:
+            copies[node] = after.node_copy(node, copies.__getitem__)
+    tensors = [_attribute(recorded, node) for node in constant if node.op == "get_attr"]
+    return tensors, *(fx.GraphModule(recorded, graph) for graph in (before, after))
+
+
+def _attribute(recorded: fx.GraphModule, node: fx.Node) -> torch.Tensor:
+    return getattr(recorded, str(node.target))
+
+
+def _constants(recorded: fx.GraphModule, changing: set[int]) -> set[fx.Node]:
+    """The nodes that depend on unchanging tensors alone and keep their value in a replay."""
+    nodes = recorded.graph.nodes
+    changed = [each for node in nodes for each in _inputs_that(node, _is_written)]
+    constant: set[fx.Node] = set()
+    for node in nodes:
+        if node.op == "get_attr":
+            keeps = id(_attribute(recorded, node)) not in changing
+        else:
+            keeps = node.op == "call_function" and not _inputs_that(node, _is_written)
+        if keeps and constant.issuperset(node.all_input_nodes):
+            constant.add(node)
+    while changed:  # what is written to, what that is a view of, and all that is made of these
+        node = changed.pop()
+        if node in constant:
+            constant.discard(node)
+            changed += _inputs_that(node, _is_shared)
+            changed += [user for user in node.users if user in constant]
+    return constant
+
+
+def _is_written(argument: torch.Argument) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
+
+
+def _is_shared(argument: torch.Argument) -> bool:
+    """Whether results of the operation may be views of the argument."""
+    return argument.alias_info is not None
+
+
+def _inputs_that(node: fx.Node, rule: Callable[[torch.Argument], bool]) -> list[fx.Node]:
+    """The inputs of an operation that stand in arguments of some kind."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:  # picks one of several results
+        return node.all_input_nodes if rule is _is_shared else []
+    found: list[fx.Node] = []
+    for place, argument in enumerate(schema.arguments):
+        if rule(argument):
+            given = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+            fx.map_arg(given, found.append)
+    return found

@@ -1,0 +1,73 @@
+"""Training steps on a GPU by PyTorch: recorded, then one launch each.
+
+Layer by layer, Keras needs several times as long to ask for a step's thousands of kernels as the
+GPU needs to run them. Shapes are static and nothing in a step waits for a value, so after a few
+steps all of it, backward pass and optimizer included, is recorded (``torch_graph``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from keras import ops, tree
+
+from frcnn.models.torch_graph import RecordedGraph
+
+LOGGER = logging.getLogger(__name__)
+
+# Steps of one shape before it is recorded: that takes as long as some dozens of steps save.
+RECORD_AFTER = 3
+DEVICES = ("cuda",)
+
+
+class RecordedSteps:
+    """Does the training steps of a model, in place of Keras.
+
+    Args:
+        model: a compiled model, whose optimizer and trainable weights stay what they are.
+        step: Keras's own training step: (x, y) -> metrics by name.
+    """
+
+    def __init__(self, model: Any, step: Callable[[Any], dict]):
+        self._model, self._step = model, step
+        self._seen: Counter[Hashable] = Counter()
+        self._graphs: dict[Hashable, RecordedGraph | None] = {}
+
+    def __call__(self, data: Any) -> dict[str, torch.Tensor]:
+        """Do one step; Keras's ``train_step``."""
+        if self._model.variables[0].value.device.type not in DEVICES:
+            return self._step(data)
+        batch = data[:2]  # x, y; Keras adds that there are no sample weights
+        arrays = tree.flatten(batch)
+        case = tuple((tuple(each.shape), str(each.dtype)) for each in arrays)
+        self._seen[case] += 1
+        if self._seen[case] <= RECORD_AFTER or self._graphs.get(case, True) is None:
+            return self._step(data)
+        if case not in self._graphs:
+            return self._record(case, batch, [ops.convert_to_tensor(each) for each in arrays])
+        logs = self._graphs[case](*arrays)
+        return {name: value.clone() for name, value in logs.items()}
+
+    def _record(self, case: Hashable, batch: Any, inputs: Sequence[torch.Tensor]) -> dict:
+        """Do the step while recording it; where that cannot be, do it as before."""
+
+        def step(*inputs):
+            return self._step(tree.pack_sequence_as(batch, inputs))
+
+        model = self._model
+        variables = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+        before = [each.value.detach().clone() for each in variables]
+        changing = [each.value for each in model.trainable_variables]
+        try:
+            self._graphs[case] = graph = RecordedGraph(step, inputs, changing)
+        except RuntimeError as error:  # an optimizer or a layer of the user's own
+            LOGGER.info("The step's operations depend on its inputs' values: %s", error)
+            self._graphs[case] = None
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+            return self._step(batch)
+        return graph.first
