@@ -118,10 +118,11 @@ class FasterRCNN(keras.Model):
                 shapes = part.compute_output_shape(shapes)
         self.built = True
 
-    def compile(self, *args, **kwargs):
-        """As of ``keras.Model``; steps recorded with another optimizer are forgotten."""
-        super().compile(*args, **kwargs)
-        self._recorded_steps = None
+    def make_train_function(self, force=False):
+        """Keras's own; steps recorded before ``compile`` was called again are forgotten."""
+        if self.train_function is None or force:
+            self._recorded_steps = None
+        return super().make_train_function(force)
 
     def train_step(self, *arguments):
         """Keras's own, save that on a GPU PyTorch replays steps (``models/torch_step.py``)."""

@@ -9,12 +9,15 @@ PyTorch backend: the others compile.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
+
+LOGGER = logging.getLogger(__name__)
 
 
 class RecordedGraph:
@@ -46,19 +49,22 @@ class RecordedGraph:
         changing: Iterable[torch.Tensor] = (),
     ):
         def run(*inputs):
-            self.first = function(*inputs)
-            return self.first
+            nonlocal first
+            first = function(*inputs)
+            return first
 
+        first: Any = None
         # In this thread alone: an operation that another one runs would not be recorded.
         with torch.autograd.set_multithreading_enabled(False):
             recorded = make_fx(run)(*inputs)
+        self.first = first
         recorded.graph.eliminate_dead_code()
         self._weights, self._fold, self._run = _split(recorded, {id(each) for each in changing})
         self._versions: list[int] = []
         self._folded: tuple[torch.Tensor, ...] = ()
         self._device = inputs[0].device
-        self._launch: Callable[..., Any] | None = None
-        self._warm = False
+        self._calls = 0
+        self._launch: Callable[[Sequence[torch.Tensor]], Any] = self._replay
 
     @torch.no_grad()
     def __call__(self, *arrays: Any) -> Any:
@@ -71,16 +77,35 @@ class RecordedGraph:
         if versions != self._versions:
             self._refold()
             self._versions = versions
-        if self._device.type != "cuda":
-            return self._run(*self._folded, *inputs)
-        if self._launch is None and self._warm:
-            run = functools.partial(self._run, *self._folded)
-            self._launch = _capture(run, inputs, self._device)
-        if self._launch is not None:
-            return self._launch(inputs)
-        self._warm = True  # libraries are loaded and kernels chosen, which no capture may do
-        with torch.backends.cudnn.flags(benchmark=True):
+        self._calls += 1
+        # Not at the first: libraries are loaded and kernels chosen then, which no capture may do.
+        if self._calls == 2 and self._device.type == "cuda":
+            try:
+                self._launch = self._capture(inputs)
+            except RuntimeError as error:
+                LOGGER.warning("A network goes on without a CUDA graph: %s", error)
+        return self._launch(inputs)
+
+    def _replay(self, inputs: Sequence[torch.Tensor]) -> Any:
+        with torch.backends.cudnn.flags(benchmark=True):  # shapes are static: the search pays
             return self._run(*self._folded, *(each.to(self._device) for each in inputs))
+
+    def _capture(self, inputs: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], Any]:
+        """A function of such inputs that launches a replay as one CUDA graph."""
+        places = [each.to(self._device, copy=True) for each in inputs]
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.empty_cache()  # what ran before gives its memory to the graph's own
+        # Threads that read pictures ahead may do as they please.
+        with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+            results = self._replay(places)
+
+        def launch(inputs: Sequence[torch.Tensor]) -> Any:
+            for place, each in zip(places, inputs, strict=True):
+                place.copy_(each)
+            graph.replay()
+            return results
+
+        return launch
 
     def _refold(self) -> None:
         folded = self._fold()
@@ -90,24 +115,6 @@ class RecordedGraph:
         for old, new in zip(self._folded, folded, strict=True):  # a CUDA graph knows the old ones
             if old is not new:
                 old.copy_(new)
-
-
-def _capture(run: Callable, inputs: Sequence[torch.Tensor], device: torch.device) -> Callable:
-    """A function of such inputs that launches what ``run`` does as one CUDA graph."""
-    places = [each.to(device, copy=True) for each in inputs]
-    graph = torch.cuda.CUDAGraph()
-    torch.cuda.empty_cache()  # what ran before gives its memory to the graph's own
-    # Threads that read pictures ahead may do as they please.
-    with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
-        results = run(*places)
-
-    def launch(inputs: Sequence[torch.Tensor]):
-        for place, each in zip(places, inputs, strict=True):
-            place.copy_(each, non_blocking=True)
-        graph.replay()
-        return results
-
-    return launch
 
 
 @functools.cache

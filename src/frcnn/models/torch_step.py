@@ -45,12 +45,12 @@ class RecordedSteps:
         arrays = tree.flatten(batch)
         case = tuple((tuple(each.shape), str(each.dtype)) for each in arrays)
         self._seen[case] += 1
-        if self._seen[case] <= RECORD_AFTER or self._graphs.get(case, True) is None:
-            return self._step(data)
-        if case not in self._graphs:
+        if self._seen[case] > RECORD_AFTER and case not in self._graphs:
             return self._record(case, batch, [ops.convert_to_tensor(each) for each in arrays])
-        logs = self._graphs[case](*arrays)
-        return {name: value.clone() for name, value in logs.items()}
+        graph = self._graphs.get(case)
+        if graph is None:
+            return self._step(data)
+        return {name: value.clone() for name, value in graph(*arrays).items()}
 
     def _record(self, case: Hashable, batch: Any, inputs: Sequence[torch.Tensor]) -> dict:
         """Do the step while recording it; where that cannot be, do it as before."""
@@ -64,8 +64,8 @@ class RecordedSteps:
         changing = [each.value for each in model.trainable_variables]
         try:
             self._graphs[case] = graph = RecordedGraph(step, inputs, changing)
-        except RuntimeError as error:  # an optimizer or a layer of the user's own
-            LOGGER.info("The step's operations depend on its inputs' values: %s", error)
+        except Exception as error:  # of an optimizer or a layer of the user's own, that do as well
+            LOGGER.info("Steps cannot be recorded: %s", error)
             self._graphs[case] = None
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)

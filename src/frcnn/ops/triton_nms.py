@@ -4,6 +4,8 @@ Which later boxes a box excludes is a row of bits, made for all pairs at once. T
 image goes down the sorted boxes, 64 at a time, and keeps the bits of what is already excluded.
 Triton comes with PyTorch's CUDA builds; this file is imported where it is used.
 """
+# Kernels are written in Triton's language, of which a type checker of Python's makes little.
+# pyright: reportCallIssue=false, reportOperatorIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
