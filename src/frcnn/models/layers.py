@@ -18,6 +18,7 @@ from keras import ops
 
 from frcnn.models.initializers import Uniform
 from frcnn.models.torch_convolution import convolve_view, max_pool_view, relu_of
+from frcnn.models.xla_convolution import depthwise, is_pointwise, on_xla_cpu, pointwise
 from frcnn.ops.torch_operators import exporting
 
 _PACKAGE = "frcnn"
@@ -91,7 +92,11 @@ class Conv2D(_Padded, keras.layers.Conv2D):
             activation: a function or None.
         """
         if not _is_torch(self):
-            outputs = self.convolution_op(self.pad(inputs), _scaled(self.kernel, scale))
+            inputs, kernel = self.pad(inputs), _scaled(self.kernel, scale)
+            if on_xla_cpu() and is_pointwise(self):
+                outputs = pointwise(inputs, kernel)
+            else:
+                outputs = self.convolution_op(inputs, kernel)
             return _finish(outputs, bias, activation)
         kernel, scale = _torch_tensor(self.kernel), _torch_tensor(scale)
         return convolve_view(
@@ -121,14 +126,18 @@ class DepthwiseConv2D(_Padded, keras.layers.DepthwiseConv2D):
     def convolve(self, inputs, scale, bias, activation):
         """As ``Conv2D.convolve``; ``scale`` is (C, multiplier) or None."""
         if not _is_torch(self):
-            outputs = ops.depthwise_conv(
-                self.pad(inputs),
-                _scaled(self.kernel, scale),
-                strides=self.strides,
-                padding=self.padding,
-                data_format=self.data_format,
-                dilation_rate=self.dilation_rate,
-            )
+            inputs, kernel = self.pad(inputs), _scaled(self.kernel, scale)
+            if on_xla_cpu() and self.depth_multiplier == 1:
+                outputs = depthwise(self, inputs, kernel)
+            else:
+                outputs = ops.depthwise_conv(
+                    inputs,
+                    kernel,
+                    strides=self.strides,
+                    padding=self.padding,
+                    data_format=self.data_format,
+                    dilation_rate=self.dilation_rate,
+                )
             return _finish(outputs, bias, activation)
         kernel, scale = _torch_tensor(self.kernel), _torch_tensor(scale)
         return convolve_view(

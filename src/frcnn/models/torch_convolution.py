@@ -126,7 +126,7 @@ def _pad(layer, view, kernel, grouped: bool):
     if layer.padding == "valid":
         return view, kernel, layer.margins()
     (top, bottom), (left, right) = (
-        _same_padding(*sizes)
+        same_padding(*sizes)
         for sizes in zip(
             view.shape[2:], kernel.shape[2:], layer.strides, layer.dilation_rate, strict=True
         )
@@ -138,7 +138,7 @@ def _pad(layer, view, kernel, grouped: bool):
     return F.pad(view, (left, right, top, bottom)), kernel, (0, 0)
 
 
-def _same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     """TensorFlow's "same" rule along one axis: zeros (before, after), the odd one after."""
     reach = (kernel - 1) * dilation + 1
     total = max((-(-size // stride) - 1) * stride + reach - size, 0)

@@ -1,0 +1,64 @@
+"""Convolutions made for XLA's CPU: equal to Keras's own, and used where they should be."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from frcnn.models import layers, xla_convolution
+from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.xla_convolution import depthwise, is_pointwise, pointwise
+
+pytestmark = pytest.mark.backend
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    size=st.tuples(st.integers(7, 11), st.integers(7, 11)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    strides=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    padding=st.sampled_from(["same", "valid"]),
+)
+def test_shifted_sums_are_a_depthwise_convolution(size, kernel, strides, dilation, padding):
+    dilation = 1 if strides > 1 else dilation  # Keras knows no convolution with both
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, 3)).astype("float32")
+    weights = rng.normal(size=(*kernel, 3, 1)).astype("float32")
+    rules = dict(strides=(strides, strides), padding=padding, dilation_rate=(dilation, dilation))
+    layer = types.SimpleNamespace(kernel_size=kernel, **rules)
+    expected = ops.depthwise_conv(x, weights, **{**rules, "strides": strides})
+    got = depthwise(layer, ops.convert_to_tensor(x), ops.convert_to_tensor(weights))
+    np.testing.assert_allclose(ops.convert_to_numpy(got), ops.convert_to_numpy(expected), atol=1e-5)
+
+
+def test_matrix_products_are_a_convolution_of_single_cells():
+    rng = np.random.default_rng(0)
+    x = ops.convert_to_tensor(rng.normal(size=(2, 5, 6, 3)).astype("float32"))
+    kernel = ops.convert_to_tensor(rng.normal(size=(1, 1, 3, 4)).astype("float32"))
+    got, expected = pointwise(x, kernel), ops.conv(x, kernel)
+    np.testing.assert_allclose(ops.convert_to_numpy(got), ops.convert_to_numpy(expected), atol=1e-5)
+
+
+def test_what_a_matrix_product_can_be():
+    assert is_pointwise(Conv2D(4, 1))
+    for other in (Conv2D(4, 3), Conv2D(4, (1, 2)), Conv2D(4, 1, 2), Conv2D(4, 1, groups=2)):
+        assert not is_pointwise(other)
+
+
+def test_layers_use_them_on_the_cpu_of_jax_alone(monkeypatch):
+    used = []
+    for name in ("depthwise", "pointwise"):
+        function = getattr(xla_convolution, name)
+        monkeypatch.setattr(
+            layers, name, lambda *args, f=function: used.append(f.__name__) or f(*args)
+        )
+    x = ops.ones((1, 6, 6, 4))
+    DepthwiseConv2D(3, padding="same")(x)
+    Conv2D(2, 1)(x)
+    on_jax = keras.config.backend() == "jax"  # the tests' JAX has no GPU
+    assert used == (["depthwise", "pointwise"] if on_jax else [])
