@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -9,9 +10,10 @@ import pytest
 import frcnn
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
+from frcnn.inference.pictures import Preparation
 from frcnn.inference.predict import Detector
 from frcnn.inference.sources import find_images
-from tiny import CLASSES, tiny_batch, tiny_detector, tiny_network
+from tiny import CANVAS, CLASSES, tiny_batch, tiny_detector, tiny_network
 
 pytestmark = pytest.mark.backend
 
@@ -45,6 +47,24 @@ def test_boxes_are_in_pixels_of_the_original(detector):
     assert len(found) == len(expected)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(found.boxes, 2 * expected.boxes, atol=0.05)
+
+
+def test_a_large_file_is_read_smaller_and_its_boxes_are_in_pixels_of_the_original(tmp_path):
+    preparation = Preparation(64, 96, (CANVAS,), "smooth")
+    picture = cv2.resize(tiny_batch()[0]["images"][0], (384, 256), interpolation=cv2.INTER_CUBIC)
+    file = tmp_path / "large.jpg"
+    cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    pixels, by = preparation.read(file)
+    assert (by, pixels.shape) == (4, (64, 96, 3))
+    assert preparation.read(picture)[1] == 1
+    assert dataclasses.replace(preparation, resizing="plain").read(file)[1] == 1
+    detector = Detector(tiny_detector())
+    found = detector.detect(file)
+    expected = detector.detect(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB))
+    assert found.boxes.max() > 96  # not of the file as it was read
+    # The pixels differ by a few levels.
+    assert abs(len(found) - len(expected)) <= 2
+    np.testing.assert_allclose(found.boxes[0], expected.boxes[0], atol=2.0)
 
 
 def test_boxes_stay_inside_the_original(detector):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from frcnn.data.images import read_image
+from frcnn.data.images import read_image, read_reduced
 from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
 from frcnn.structures import Detections
 
@@ -40,6 +40,17 @@ class Preparation:
     canvases: tuple[Size, ...]
     resizing: str
     multiple: int = STRIDE
+
+    def read(self, image: Image) -> tuple[np.ndarray, int]:
+        """A picture as uint8 (H, W, 3), and by how much both sides were divided in reading it.
+
+        A file may be read smaller than it is, as in training, where much is left to shrink.
+        """
+        if isinstance(image, np.ndarray):
+            return _checked(image), 1
+        if self.resizing == "plain":  # which takes single pixels, not means
+            return read_image(image), 1
+        return read_reduced(image, self.short, self.long)
 
     def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
         """Resize a picture, uint8 (H, W, 3), and pad it: as ``data.resizing.prepare``."""
@@ -186,15 +197,13 @@ def available_cores() -> int:
 
 def _prepare(given: tuple[Preparation, int, Image]) -> _Prepared:
     preparation, index, image = given
-    pixels = _pixels(image)
+    pixels, by = preparation.read(image)
     height, width = pixels.shape[:2]
-    return _Prepared(index, *preparation.apply(pixels), (height, width))
+    padded, size, (down, across) = preparation.apply(pixels)
+    return _Prepared(index, padded, size, (down / by, across / by), (height * by, width * by))
 
 
-def _pixels(image: Image) -> np.ndarray:
-    """A picture as uint8 (H, W, 3)."""
-    if not isinstance(image, np.ndarray):
-        return read_image(Path(image))
+def _checked(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
             "Expected a picture as a uint8 array of shape (height, width, 3), RGB. "
