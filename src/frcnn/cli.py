@@ -62,6 +62,17 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Resume:
+    """Go on with a training that ended early, to what it would have become.
+
+    Args:
+        resume: the run folder; its config.toml says what to do.
+    """
+
+    resume: Annotated[str, arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
 class Presets:
     """List the architectures."""
 
@@ -148,7 +159,17 @@ def train(config: Config) -> None:
     """Train, and say where the result is."""
     from frcnn.training.train import train
 
-    run = train(config)
+    _report_run(train(config))
+
+
+def resume(arguments: Resume) -> None:
+    """Train to the end, and say where the result is."""
+    from frcnn.training.train import resume
+
+    _report_run(resume(arguments.resume))
+
+
+def _report_run(run) -> None:
     model = run.best if run.best.exists() else run.last
     print(f"Done. Best model: {model}. Figures: {run.metrics}, every epoch: {run.history}.")
 
@@ -241,6 +262,7 @@ def convert_data(arguments: ConvertData) -> None:
 
 COMMANDS: dict[type, tuple[str, Callable]] = {
     Config: ("train", train),
+    Resume: ("train", resume),
     Evaluate: ("evaluate", evaluate),
     Predict: ("predict", predict),
     Convert: ("convert", convert),
@@ -253,8 +275,12 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # `frcnn train --resume RUN` takes nothing else: what to do is in the run's own file.
+    resumed = any(each.split("=")[0] == "--resume" for each in arguments)
+    left_out = Config if resumed else Resume
     chosen = tyro.extras.subcommand_cli_from_dict(
-        {name: kind for kind, (name, _) in COMMANDS.items()},
+        {name: kind for kind, (name, _) in COMMANDS.items() if kind is not left_out},
         prog="frcnn",
         description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
         args=arguments,

@@ -21,38 +21,45 @@ class TrainingError(UserError):
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
-    """Ctrl-C ends the training after the step it comes in; a second one ends it at once."""
+    """Ctrl-C and SIGTERM end the training after the step they come in.
+
+    A second signal ends it at once.
+
+    Attributes:
+        interrupted: whether one came.
+        terminated: whether it was SIGTERM, by which machines are taken back.
+        within_epoch: whether the training ended before the last step of an epoch.
+    """
 
     def __init__(self):
         super().__init__()
-        self.interrupted = False
+        self.interrupted = self.terminated = self.within_epoch = False
+        self._previous: dict[int, Any] = {}
 
-    def on_train_begin(self, logs: Any = None):
-        """Take over the signal, where this thread may."""
+    def take(self):
+        """Take over the signals, where this thread may."""
         try:
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
-        except ValueError:  # not the main thread: whoever runs it handles Ctrl-C
-            self._previous = None
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._interrupt)
+        except ValueError:  # not the main thread: whoever runs it handles them
+            self._previous = {}
 
     def on_train_batch_end(self, batch, logs: Any = None):
         """Stop if asked to."""
         if self.interrupted:
             self.model.stop_training = True
-
-    def on_train_end(self, logs: Any = None):
-        """Give the signal back."""
-        self.restore()
+            self.within_epoch = batch + 1 < self.params["steps"]
 
     def restore(self):
-        """Give the signal back; for a training that ended by an error."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
     def _interrupt(self, number, frame):
         if self.interrupted:
             raise KeyboardInterrupt
-        self.interrupted = True
+        self.interrupted, self.terminated = True, number == signal.SIGTERM
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

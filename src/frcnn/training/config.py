@@ -17,6 +17,10 @@ from frcnn.errors import UserError
 class Config:
     """Train a detector: from labelled images to a run folder.
 
+    A training that ended early goes on with `frcnn train --resume RUN`, to what it would have
+    become: on the same machine and backend the same weights, bit for bit, if that computes
+    reproducibly.
+
     Args:
         data: a VOC root (itself, or with VOC2007/ and VOC2012/ below it); COCO: a .json file, or
             a folder with annotations/instances_*.json or SPLIT/_annotations.coco.json; YOLO: a
@@ -50,6 +54,8 @@ class Config:
         photometric: strength of random brightness, contrast, saturation and hue.
         epoch_images: count an epoch as this many images. Left out: one pass over the data.
         workers: threads that decode and augment.
+        save_every: minutes between states of the training that --resume can go on from; one is
+            also saved after each epoch and when the training is stopped.
         samples_every: epochs between pictures of validation detections; 0 is never.
         seed: of initial weights, data order, augmentation and sampling.
         strict: stop at the first broken sample. Otherwise it is left out, counted and named.
@@ -81,6 +87,7 @@ class Config:
     photometric: float = 0.0
     epoch_images: Annotated[int | None, arg(metavar="COUNT")] = None
     workers: int = 2
+    save_every: Annotated[float, arg(metavar="MINUTES")] = 10.0
     samples_every: int = 5
     seed: int = 0
     strict: bool = False
@@ -151,6 +158,7 @@ _LOWEST = {
     "photometric": 0,
     "epoch_images": 1,
     "workers": 0,
+    "save_every": 0,
     "samples_every": 0,
 }
 

@@ -24,11 +24,23 @@ class Display(keras.callbacks.Callback):
         console: where it is shown.
         history: has the finished epoch's row.
         batch_size: images a step.
+        epochs: of the whole training.
+        steps: of an epoch.
+        done: steps that an earlier process did, the last of them in the first epoch shown.
     """
 
-    def __init__(self, console: Console, history: History, batch_size: int):
+    def __init__(
+        self,
+        console: Console,
+        history: History,
+        batch_size: int,
+        epochs: int,
+        steps: int,
+        done: int = 0,
+    ):
         super().__init__()
         self._console, self._history, self._batch_size = console, history, batch_size
+        self._epochs, self._steps, self._skipped = epochs, steps, done % steps
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -38,18 +50,19 @@ class Display(keras.callbacks.Callback):
             console=console,
             transient=True,
         )
+        self._task = self._progress.add_task(
+            "", total=epochs * steps, completed=done, losses="", start=True
+        )
 
-    def on_train_begin(self, logs: Any = None):
+    def open(self):
         """Show the line."""
-        total = self.params["epochs"] * self.params["steps"]
-        self._task = self._progress.add_task("", total=total, losses="")
         self._progress.start()
 
     def on_epoch_begin(self, epoch, logs: Any = None):
         """Name the epoch."""
         self._began = self._said = time.perf_counter()
         self._epoch = epoch
-        self._progress.update(self._task, description=f"epoch {epoch + 1}/{self.params['epochs']}")
+        self._progress.update(self._task, description=f"epoch {epoch + 1}/{self._epochs}")
 
     def on_train_batch_end(self, batch, logs: Any = None):
         """Move on."""
@@ -58,17 +71,19 @@ class Display(keras.callbacks.Callback):
         losses = f"{losses}  {speed:.1f} images/s"
         self._progress.update(self._task, advance=1, losses=losses)
         if not self._console.is_terminal and time.perf_counter() - self._said > EVERY:
-            self._say(f"epoch {self._epoch + 1}, step {batch + 1}/{self.params['steps']}  {losses}")
+            step = self._skipped + batch + 1
+            self._say(f"epoch {self._epoch + 1}, step {step}/{self._steps}  {losses}")
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Leave a line."""
+        self._skipped = 0
         row = self._history.rows[-1]
         figures = "  ".join(
             f"{name[4:]} {value:.3f}" for name, value in row.items() if name.startswith("val_")
         )
         losses = "  ".join(f"{name} {row[name]:.3f}" for name in LOSSES)
         self._say(
-            f"epoch {row['epoch']}/{self.params['epochs']}  loss {row['loss']:.3f} ({losses})  "
+            f"epoch {row['epoch']}/{self._epochs}  loss {row['loss']:.3f} ({losses})  "
             f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s"
             + (f"  [bold]{figures}[/bold]" if figures else "")
         )
@@ -77,10 +92,6 @@ class Display(keras.callbacks.Callback):
         self._said = time.perf_counter()
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def on_train_end(self, logs: Any = None):
-        """Remove the live line."""
-        self.close()
-
     def close(self):
-        """Remove the live line; for a training that ended by an error."""
+        """Remove the live line."""
         self._progress.stop()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +51,11 @@ class Run:
         return self.folder / "metrics.json"
 
     @property
+    def state(self) -> Path:
+        """What the training needs to go on; no detector."""
+        return self.folder / "training.state"
+
+    @property
     def samples(self) -> Path:
         """Pictures of training batches and of validation detections."""
         return self.folder / "samples"
@@ -65,14 +72,15 @@ class Run:
         """
         folder = Path(config.out) if config.out else _unused(Path("runs") / config.run_name)
         run, config = cls(folder), replace(config, out=str(folder))
-        if not config.overwrite and (run.last.exists() or run.best.exists()):
+        if not config.overwrite and any(each.exists() for each in (run.state, run.last, run.best)):
             raise UserError(
                 f"The folder {folder} holds an earlier run. Name another with --out, or replace "
-                "that run with --overwrite."
+                "that run with --overwrite. "
+                f"One that ended early goes on with: frcnn train --resume {folder}"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (run.best, run.last, run.history, run.metrics):
+            for old in (run.state, run.best, run.last, run.history, run.metrics):
                 old.unlink(missing_ok=True)
             run.config_file.write_text(config.to_toml(), "utf-8")
         except OSError as error:
@@ -81,14 +89,25 @@ class Run:
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write all epochs so far; the columns are those of the first row."""
-        with self.history.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        _write_whole(self.history, text.getvalue())
 
     def write_metrics(self, metrics: dict) -> None:
         """Write the figures of the best epoch."""
-        self.metrics.write_text(json.dumps(_finite(metrics), indent=2) + "\n", "utf-8")
+        _write_whole(self.metrics, json.dumps(_finite(metrics), indent=2) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen in part, whenever the process ends."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        partial.write_text(text, "utf-8", newline="")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _unused(folder: Path) -> Path:

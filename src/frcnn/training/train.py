@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import keras
 from rich.console import Console
 
@@ -16,10 +19,12 @@ from frcnn.data.transforms import (
     Transform,
     VerticalFlip,
 )
+from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.callbacks import History, StopOnInterrupt, StopOnNonFinite
+from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
 from frcnn.training.display import Display
 from frcnn.training.optimizer import build_optimizer
@@ -36,7 +41,8 @@ STRIDE = 32
 def train(config: Config, console: Console | None = None) -> Run:
     """Train a detector and leave a run folder.
 
-    Ctrl-C ends the training after the step it comes in, with everything saved.
+    Ctrl-C ends the training after the step it comes in, with everything saved, and so does
+    SIGTERM; ``resume`` goes on.
 
     Args:
         config: what to do.
@@ -49,15 +55,11 @@ def train(config: Config, console: Console | None = None) -> Run:
         ValueError: data, weights or settings that cannot be used; the message says which.
         TrainingError: a loss that is not finite.
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
+        SystemExit: after SIGTERM, likewise; of status 0.
     """
     console = console or Console()
-    keras.utils.set_random_seed(config.seed)
-    splits = open_splits(config)
-    _report_data(splits, console)
-    chosen = preset(config.preset)
-    network = build_network(
-        config.preset, len(splits.train.classes), config.frozen, config.rois, config.seed
-    )
+    splits = _open(config, console)
+    network = _network(config, splits)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
         # Of what was made for this network, only what does not fit is news.
@@ -65,21 +67,49 @@ def train(config: Config, console: Console | None = None) -> Run:
         text = report.brief() if ours else str(report)
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run, config = Run.create(config)
-    batches = _batches(config, splits, config.size or chosen.size)
-    detector = _detector(network, splits, batches, chosen.rule)
-    peak = chosen.lr * config.batch if config.lr is None else config.lr
-    network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
-    console.print(
-        f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
-        f"{len(batches)} steps, batch {config.batch}, canvases "
-        f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
-        f"Run folder: {run.folder}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    picture_batch(run, batches, splits.train.classes)
-    _fit(config, run, network, detector, splits, batches, console)
+    _fit(config, run, network, splits, console, resumed=False)
     return run
+
+
+def resume(folder: str | Path, console: Console | None = None) -> Run:
+    """Go on with a training that ended early, to what it would have become.
+
+    The weights become the same, bit for bit, on the same backend and machine, as far as that
+    computes reproducibly. A training that ended before its first state was saved starts again.
+
+    Args:
+        folder: of the run; its ``config.toml`` says what to do.
+        console: as of ``train``.
+
+    Returns:
+        The run, as ``train`` does.
+
+    Raises:
+        UserError: no run is in the folder, its state is damaged, or the data have changed.
+    """
+    console = console or Console()
+    run = Run(folder)
+    if not run.config_file.is_file():
+        raise UserError(f"There is no run to resume in {folder}: it has no {run.config_file.name}.")
+    config = replace(Config.from_toml(run.config_file), out=str(folder))
+    if not run.state.exists():
+        console.print(f"No state was saved in {folder} yet: the training starts again.")
+        return train(replace(config, overwrite=True), console)
+    splits = _open(config, console)
+    _fit(config, run, _network(config, splits), splits, console, resumed=True)
+    return run
+
+
+def _open(config: Config, console: Console) -> Splits:
+    splits = open_splits(config)
+    _report_data(splits, console)
+    return splits
+
+
+def _network(config: Config, splits: Splits) -> FasterRCNN:
+    keras.utils.set_random_seed(config.seed)
+    classes = len(splits.train.classes)
+    return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
 
 
 def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[Size, ...]:
@@ -93,28 +123,75 @@ def long_side(short: int) -> int:
     return round(short * 1000 / 600)
 
 
-def _fit(config: Config, run: Run, network, detector, splits: Splits, batches, console) -> None:
+def _fit(
+    config: Config, run: Run, network, splits: Splits, console: Console, resumed: bool
+) -> None:
+    chosen = preset(config.preset)
+    batches = _batches(config, splits, config.size or chosen.size)
+    detector = _detector(network, splits, batches, chosen.rule)
+    peak = chosen.lr * config.batch if config.lr is None else config.lr
+    network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
+    network.optimizer.build(network.trainable_variables)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     stop = StopOnInterrupt()
     history = History(run, batches, validated=splits.validation is not None)
-    display = Display(console, history, config.batch)
     validate = Validate(
-        run, detector, splits.validation, config.samples_every, lambda: stop.interrupted
+        run,
+        detector,
+        splits.validation,
+        config.epochs,
+        config.samples_every,
+        lambda: stop.within_epoch,
     )
-    try:
+    checkpoint = Checkpoint(run, network, batches, history, validate, stop, config.save_every, say)
+    epoch, step = checkpoint.restore() if resumed else (0, 0)
+    if epoch == config.epochs:
+        say(f"The training in {run.folder} is complete: {epoch} epochs.")
+        return
+    say(
+        f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
+        f"{len(batches)} steps, batch {config.batch}, canvases "
+        f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
+        f"Run folder: {run.folder}"
+    )
+    if resumed:
+        say(f"Going on in epoch {epoch + 1} after step {step} of {len(batches)}.")
+    else:
+        picture_batch(run, batches, splits.train.classes)
+        checkpoint.save(0, 0)
+    done = epoch * len(batches) + step
+    display = Display(console, history, config.batch, config.epochs, len(batches), done)
+    callbacks = [FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, checkpoint]
+
+    def fit(data, first: int, end: int) -> None:
         network.fit(
-            batches,
-            epochs=config.epochs,
+            data,
+            initial_epoch=first,
+            epochs=end,
             shuffle=False,  # the batches come shuffled, in an order that repeats
-            callbacks=[FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, display],
+            callbacks=[*callbacks, display],
             verbose=0,  # type: ignore[arg-type]
         )
+
+    stop.take()
+    display.open()
+    try:
+        if step:
+            fit(Rest(batches, step), epoch, epoch + 1)
+            epoch += 1
+        if epoch < config.epochs and not stop.interrupted:
+            fit(batches, epoch, config.epochs)
     finally:
         stop.restore()
         display.close()
     for fault in batches.faults:
-        console.print(f"Left out while training: {fault}", highlight=False, soft_wrap=True)
+        say(f"Left out while training: {fault}")
     if stop.interrupted:
-        raise KeyboardInterrupt
+        say(f"Stopped. To go on: frcnn train --resume {run.folder}")
+        raise SystemExit(0) if stop.terminated else KeyboardInterrupt
 
 
 def _report_data(splits: Splits, console: Console) -> None:

@@ -29,8 +29,9 @@ class Validate(keras.callbacks.Callback):
         run: where models and pictures go.
         detector: wraps the network that trains.
         dataset: the validation images, or None.
+        epochs: of the whole training.
         samples_every: epochs between pictures, 0 for never.
-        interrupted: whether the training is being interrupted; then nothing is measured.
+        stopped: whether the training was stopped within an epoch; then nothing is measured.
         batch: images run through the network together.
     """
 
@@ -39,18 +40,20 @@ class Validate(keras.callbacks.Callback):
         run: Run,
         detector: Detector,
         dataset: Dataset | None,
+        epochs: int,
         samples_every: int,
-        interrupted: Callable[[], bool],
+        stopped: Callable[[], bool],
         batch: int = 8,
     ):
         super().__init__()
         self._run, self._detector, self._dataset = run, detector, dataset
-        self._samples_every, self._interrupted, self._batch = samples_every, interrupted, batch
+        self._epochs, self._samples_every = epochs, samples_every
+        self._stopped, self._batch = stopped, batch
         self.best: float | None = None
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Score and save."""
-        if self._dataset is not None and not self._interrupted():
+        if self._dataset is not None and not self._stopped():
             self._score(epoch, logs)
         self._detector.save(self._run.last)
 
@@ -72,7 +75,7 @@ class Validate(keras.callbacks.Callback):
             self._detector.save(self._run.best)
             self._run.write_metrics({"epoch": epoch + 1, **scores.to_dict()})
         if self._samples_every and (
-            (epoch + 1) % self._samples_every == 0 or epoch + 1 == self.params["epochs"]
+            (epoch + 1) % self._samples_every == 0 or epoch + 1 == self._epochs
         ):
             self._picture(epoch, paths, found)
 

@@ -1,0 +1,203 @@
+"""Trainings that end early go on to what they would have become."""
+
+import csv
+import dataclasses
+import io
+import os
+import signal
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import frcnn
+from frcnn.errors import UserError
+from frcnn.training import checkpoint as checkpoint_module
+from frcnn.training import train as module
+from frcnn.training.callbacks import StopOnNonFinite
+from frcnn.training.config import Config
+from frcnn.training.state import Notes, read_state, write_state
+from frcnn.training.train import resume
+from tiny import write_voc
+
+pytestmark = pytest.mark.backend
+
+EPOCHS, STEPS = 2, 4
+CLOCKS = ("images_per_second", "waited_for_data", "seconds")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    splits = {"train": range(8), "val": range(8, 12)}
+    return write_voc(tmp_path_factory.mktemp("data") / "voc", 12, splits)
+
+
+def config(data, out):
+    return Config(
+        str(data), out=str(out), batch=2, size=64, epochs=EPOCHS, weights="none", save_every=0.0
+    )
+
+
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    return frcnn.train(config(data, tmp_path_factory.mktemp("runs") / "whole"), console())
+
+
+def history_of(run):
+    with run.history.open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
+
+
+def assert_same(run, other):
+    """The same history and, bit for bit, the same state: weights, optimizer, draws, figures."""
+    assert history_of(run) == history_of(other)
+    arrays, notes = read_state(run.state)
+    expected, others = read_state(other.state)
+    assert (notes.epoch, notes.step, notes.best) == (others.epoch, others.step, others.best)
+    assert arrays.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(arrays[name], value, err_msg=name)
+    for one, two in ((run.best, other.best), (run.last, other.last)):
+        first, second = (frcnn.load(each).model.network.get_weights() for each in (one, two))
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [STEPS - 1, STEPS])
+def test_after_a_crash_at_any_step(data, uninterrupted, tmp_path, monkeypatch, after):
+    """With ``after`` steps done, the next one dies before its state is saved."""
+    seen = []
+
+    def crash(self, batch, logs=None):
+        seen.append(batch)
+        if len(seen) > after:
+            raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(StopOnNonFinite, "on_train_batch_end", crash)
+        frcnn.train(config(data, tmp_path / "run"), console())
+    said = console()
+    run = resume(tmp_path / "run", said)
+    assert_same(run, uninterrupted)
+    epoch, step = divmod(after, STEPS)
+    assert f"Going on in epoch {epoch + 1} after step {step} of {STEPS}." in said.file.getvalue()
+
+
+def test_after_sigterm(data, uninterrupted, tmp_path, monkeypatch):
+    seen = []
+    look = StopOnNonFinite.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        look(self, batch, logs)
+        seen.append(batch)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    said = console()
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(StopOnNonFinite, "on_train_batch_end", stop)
+        frcnn.train(config(data, tmp_path / "run"), said)
+    assert f"frcnn train --resume {tmp_path / 'run'}" in said.file.getvalue()
+    assert ended.value.code == 0
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert_same(resume(tmp_path / "run", console()), uninterrupted)
+
+
+def test_a_complete_training_is_left_as_it_is(uninterrupted):
+    before = uninterrupted.state.read_bytes(), uninterrupted.last.read_bytes()
+    said = console()
+    resume(uninterrupted.folder, said)
+    assert "is complete: 2 epochs" in said.file.getvalue()
+    assert before == (uninterrupted.state.read_bytes(), uninterrupted.last.read_bytes())
+
+
+def test_what_cannot_be_resumed_is_said(data, uninterrupted, tmp_path):
+    with pytest.raises(UserError, match="no run to resume"):
+        resume(tmp_path)
+    write_voc(tmp_path / "other", 10, {"train": range(6), "val": range(6, 10)})
+    moved = config(tmp_path / "other", tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text(moved.to_toml())
+    state = tmp_path / "run" / "training.state"
+    state.write_bytes(uninterrupted.state.read_bytes())
+    with pytest.raises(UserError, match="other data"):
+        resume(tmp_path / "run", console())
+    damaged = bytearray(state.read_bytes())
+    damaged[-100] ^= 1
+    state.write_bytes(damaged)
+    with pytest.raises(UserError, match="checksum"):
+        resume(tmp_path / "run", console())
+
+
+def test_a_run_without_a_state_starts_again(data, tmp_path, monkeypatch):
+    wanted = config(data, tmp_path)
+    (tmp_path / "config.toml").write_text(wanted.to_toml())
+    asked = []
+    monkeypatch.setattr(module, "train", lambda config, console: asked.append(config))
+    said = console()
+    resume(tmp_path, said)
+    assert "starts again" in said.file.getvalue()
+    assert asked == [dataclasses.replace(wanted, overwrite=True)]
+
+
+def test_a_full_disk_is_reported_and_nothing_is_lost(data, uninterrupted, tmp_path, monkeypatch):
+    writes = []
+
+    def full(path, *rest):
+        writes.append(path)
+        if len(writes) % 2 == 0:
+            raise OSError(28, "No space left on device")
+        write_state(path, *rest)
+
+    monkeypatch.setattr(checkpoint_module, "write_state", full)
+    said = console()
+    run = frcnn.train(config(data, tmp_path / "run"), said)
+    assert "could not be saved: No space left on device" in said.file.getvalue()
+    assert history_of(run) == history_of(uninterrupted)
+
+
+NOTES = Notes(1, 2, None, [{"epoch": 1, "loss": float("nan")}], {"images": 3})
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path):
+    arrays = {"a b": np.arange(6, dtype=np.int32).reshape(2, 3), "c": np.float32(2.5)}
+    write_state(tmp_path / "s", arrays, NOTES)
+    back, notes = read_state(tmp_path / "s")
+    assert list(back) == list(arrays)
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(back[name], value)
+    assert notes.rows[0]["epoch"] == 1 and np.isnan(notes.rows[0]["loss"])
+    assert os.listdir(tmp_path) == ["s"]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 60, 200])
+def test_a_state_cut_short_is_refused(tmp_path, keep):
+    write_state(tmp_path / "s", {"a": np.zeros(100)}, NOTES)
+    (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:keep])
+    with pytest.raises(UserError, match="s cannot be read"):
+        read_state(tmp_path / "s")
+
+
+def test_what_is_written_badly_does_not_replace_the_last_state(tmp_path, monkeypatch):
+    write_state(tmp_path / "s", {"a": np.zeros(3)}, NOTES)
+    before = (tmp_path / "s").read_bytes()
+
+    def lose(number):
+        for partial in tmp_path.glob(".*"):
+            partial.write_bytes(partial.read_bytes()[:-1])
+
+    monkeypatch.setattr(os, "fsync", lose)
+    with pytest.raises(OSError, match="checksum"):
+        write_state(tmp_path / "s", {"a": np.ones(3)}, NOTES)
+    assert (tmp_path / "s").read_bytes() == before
+    assert os.listdir(tmp_path) == ["s"]
