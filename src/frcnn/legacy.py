@@ -61,6 +61,7 @@ def train_main(arguments: Sequence[str] | None = None) -> None:
         vertical_flip=given.vf,
         rotate=given.rot,
         scale_jitter=0.0,
+        photometric=0.0,
         out=str(Path(given.output_weight_path).with_suffix("")),
         overwrite=True,
     )

@@ -20,8 +20,6 @@ from frcnn.training.state import Notes, read_state, write_state
 from frcnn.training.train import resume
 from tiny import write_voc
 
-pytestmark = pytest.mark.backend
-
 EPOCHS, STEPS = 2, 4
 CLOCKS = ("images_per_second", "waited_for_data", "seconds")
 
@@ -72,6 +70,7 @@ class Crash(Exception):
     pass
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize("after", [STEPS - 1, STEPS])
 def test_after_a_crash_at_any_step(data, uninterrupted, tmp_path, monkeypatch, after):
     """With ``after`` steps done, the next one dies before its state is saved."""

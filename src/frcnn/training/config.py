@@ -51,7 +51,8 @@ class Config:
         rotate: turn images by a random multiple of 90 degrees.
         scale_jitter: resize by a random factor between 1/(1+x) and 1+x.
         crop: train on random crops that keep at least this share of each side; 1 is no cropping.
-        photometric: strength of random brightness, contrast, saturation and hue.
+        photometric: strength of random brightness, contrast, saturation and hue; 0 leaves colours
+            alone, 1 is what single-stage detectors use.
         epoch_images: count an epoch as this many images. Left out: one pass over the data.
         workers: threads that decode and augment.
         save_every: minutes between states of the training that --resume can go on from; one is
@@ -84,7 +85,7 @@ class Config:
     rotate: bool = False
     scale_jitter: float = 0.25
     crop: float = 1.0
-    photometric: float = 0.0
+    photometric: float = 0.5
     epoch_images: Annotated[int | None, arg(metavar="COUNT")] = None
     workers: int = 2
     save_every: Annotated[float, arg(metavar="MINUTES")] = 10.0
