@@ -3,7 +3,8 @@
     python benchmarks/vs_torchvision.py [WORK ...] [--backend torch] [--runs 9] [--json FILE]
 
 One process alternates steps of ours and of the peer's and takes medians; ratios are ours / peer's.
-Peak memory is of a process of its own for each side (on a GPU: of what the framework allocated).
+Peak memory is the median of three processes of a side each (on a GPU: of what the framework
+allocated).
 The floor is the arithmetic of the peer's convolutions and matrix products over the rate of large
 matrix products of that precision on this machine. On a GPU the peer has channels-last maps, TF32,
 cuDNN's search for kernels, pinned pictures and, if asked for, autocast.
@@ -46,6 +47,7 @@ DEFAULT = (
 FORMATS = ("onnx", "openvino")
 BOXES = 12  # of the ground truth, in each picture
 WARM = 2  # steps that are not counted
+MEASURED = 3  # processes a side whose memory is measured: it differs from one to the next
 PAUSE = 0.1  # seconds before a step: the other side's threads spin on for a while
 
 
@@ -146,7 +148,10 @@ def measure(work: str, given, rate: float) -> dict:
     medians = {name: statistics.median(times) for name, times in sides.items()}
     memory = {"ours": 0, "peer": 0}
     if not given.no_memory:
-        memory = {side: memory_of(side, work, given) for side in memory}
+        memory = {
+            side: statistics.median(memory_of(side, work, given) for _ in range(MEASURED))
+            for side in memory
+        }
     backend = work.split(":")[1] if work.split(":")[1] in FORMATS else given.backend
     return {
         "work": work,

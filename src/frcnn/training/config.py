@@ -52,7 +52,7 @@ class Config:
         scale_jitter: resize by a random factor between 1/(1+x) and 1+x.
         crop: train on random crops that keep at least this share of each side; 1 is no cropping.
         photometric: strength of random brightness, contrast, saturation and hue; 0 leaves colours
-            alone, 1 is what single-stage detectors use.
+            alone, 1 is strong.
         epoch_images: count an epoch as this many images. Left out: one pass over the data.
         workers: threads that decode and augment.
         save_every: minutes between states of the training that --resume can go on from; one is
