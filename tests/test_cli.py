@@ -58,6 +58,21 @@ def test_every_command_explains_itself(command, capsys):
     assert " STR" not in text.split("\n\n")[0]  # positional arguments have names that say more
 
 
+def test_a_reader_that_has_had_enough_is_no_error():
+    code = (
+        "from frcnn.cli import run_safely\n"
+        "run_safely(lambda: [print('x' * 999) for _ in range(9999)], keras=False)"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("x")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
+
+
 def test_importing_the_library_decides_nothing():
     code = "import os, frcnn; print(os.environ.get('KERAS_BACKEND'))"
     assert run("-c", code, backend=None).stdout.strip() == "None"

@@ -6,6 +6,7 @@ Nothing heavy is imported until a subcommand needs it, and the backend is chosen
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -309,6 +310,10 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
         if notice:
             print(notice, file=sys.stderr)
         action()
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `frcnn ... | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
