@@ -169,8 +169,12 @@ NOTES = Notes(1, 2, None, [{"epoch": 1, "loss": float("nan")}], {"images": 3})
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path):
-    arrays = {"a b": np.arange(6, dtype=np.int32).reshape(2, 3), "c": np.float32(2.5)}
-    write_state(tmp_path / "s", arrays, NOTES)
+    arrays = {
+        "a b": np.arange(6, dtype=np.int32).reshape(2, 3).T,
+        "c": np.float32(2.5),
+        "none": np.zeros((0, 4), np.float32),
+    }
+    write_state(tmp_path / "s", arrays.items(), NOTES)
     back, notes = read_state(tmp_path / "s")
     assert list(back) == list(arrays)
     for name, value in arrays.items():
@@ -181,14 +185,14 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("keep", [0, 10, 60, 200])
 def test_a_state_cut_short_is_refused(tmp_path, keep):
-    write_state(tmp_path / "s", {"a": np.zeros(100)}, NOTES)
+    write_state(tmp_path / "s", [("a", np.zeros(100))], NOTES)
     (tmp_path / "s").write_bytes((tmp_path / "s").read_bytes()[:keep])
     with pytest.raises(UserError, match="s cannot be read"):
         read_state(tmp_path / "s")
 
 
 def test_what_is_written_badly_does_not_replace_the_last_state(tmp_path, monkeypatch):
-    write_state(tmp_path / "s", {"a": np.zeros(3)}, NOTES)
+    write_state(tmp_path / "s", [("a", np.zeros(3))], NOTES)
     before = (tmp_path / "s").read_bytes()
 
     def lose(number):
@@ -197,6 +201,6 @@ def test_what_is_written_badly_does_not_replace_the_last_state(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "fsync", lose)
     with pytest.raises(OSError, match="checksum"):
-        write_state(tmp_path / "s", {"a": np.ones(3)}, NOTES)
+        write_state(tmp_path / "s", [("a", np.ones(3))], NOTES)
     assert (tmp_path / "s").read_bytes() == before
     assert os.listdir(tmp_path) == ["s"]

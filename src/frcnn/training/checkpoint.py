@@ -91,9 +91,9 @@ class Checkpoint(keras.callbacks.Callback):
         """Write the state after ``step`` steps of the epoch after ``epoch`` finished ones."""
         if keras.config.backend() == "jax":
             self._network.jax_state_sync()  # it trains on copies
-        arrays = {
-            name: keras.ops.convert_to_numpy(variable) for name, variable in self._variables()
-        }
+        arrays = (
+            (name, keras.ops.convert_to_numpy(variable)) for name, variable in self._variables()
+        )
         notes = Notes(epoch, step, self._validate.best, self._history.rows, self._data())
         try:
             write_state(self._run.state, arrays, notes)
