@@ -1,6 +1,5 @@
 """Trainings that end early go on to what they would have become."""
 
-import csv
 import dataclasses
 import io
 import os
@@ -18,10 +17,9 @@ from frcnn.training.callbacks import StopOnNonFinite
 from frcnn.training.config import Config
 from frcnn.training.state import Notes, read_state, write_state
 from frcnn.training.train import resume
-from tiny import write_voc
+from tiny import history_of, write_voc
 
 EPOCHS, STEPS = 2, 4
-CLOCKS = ("images_per_second", "waited_for_data", "seconds")
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +41,6 @@ def console():
 @pytest.fixture(scope="module")
 def uninterrupted(data, tmp_path_factory):
     return frcnn.train(config(data, tmp_path_factory.mktemp("runs") / "whole"), console())
-
-
-def history_of(run):
-    with run.history.open() as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
 
 
 def assert_same(run, other):

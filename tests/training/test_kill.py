@@ -1,0 +1,82 @@
+"""Trainings on real pictures killed at random moments, and resumed until they are done.
+
+``FRCNN_KILLED_RUNS`` says how many runs (1 by default): each has its own random moments.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from frcnn.training.run import Run
+from frcnn.training.state import read_state
+from tiny import history_of
+
+RUNS = int(os.environ.get("FRCNN_KILLED_RUNS", "1"))
+BCCD = Path(os.environ.get("FRCNN_DATA", "../shared/data")) / "bccd"
+SETTINGS = [
+    "--size",
+    "64",
+    "--batch",
+    "2",
+    "--epochs",
+    "2",
+    "--epoch-images",
+    "12",
+    "--train-split",
+    "val",
+    "--val-split",
+    "none",
+    "--save-every",
+    "0",
+]
+
+needs_pictures = pytest.mark.skipif(
+    not BCCD.is_dir(), reason=f"needs BCCD's pictures in {BCCD}; FRCNN_DATA says where data are"
+)
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "frcnn.cli", "train", *map(str, arguments)]
+    backend = {"KERAS_BACKEND": keras.config.backend()}
+    return subprocess.Popen(command, env={**os.environ, **backend}, stdout=subprocess.DEVNULL)
+
+
+@needs_pictures
+@pytest.mark.timeout(300 * (RUNS + 1))
+def test_killed_runs_become_what_they_would_have(tmp_path):
+    began = time.monotonic()
+    assert start(BCCD.resolve(), *SETTINGS, "--out", tmp_path / "whole").wait() == 0
+    whole = time.monotonic() - began
+    expected, _ = read_state(Run(tmp_path / "whole").state)
+    moments = random.Random(0)
+    for number in range(RUNS):
+        run = Run(tmp_path / f"run{number}")
+        process = start(BCCD.resolve(), *SETTINGS, "--out", run.folder)
+        kills = 0
+        while True:
+            try:
+                # The last part of it, where the steps are, and the end.
+                limit = moments.uniform(0.5, 1.1) * whole if kills < 3 else 20 * whole
+                status = process.wait(limit)
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+                again = ["--resume", run.folder] if run.config_file.exists() else None
+                process = start(*(again or [BCCD.resolve(), *SETTINGS, "--out", run.folder]))
+        assert status == 0
+        arrays, notes = read_state(run.state)
+        assert (notes.epoch, notes.step) == (2, 0)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(arrays[name], value, err_msg=f"{number}: {name}")
+        assert history_of(run) == history_of(Run(tmp_path / "whole"))
+        print(f"run {number}: killed {kills} times")
