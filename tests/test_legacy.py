@@ -55,7 +55,8 @@ def test_every_flag_arrives(recorded, tmp_path):
     )  # fmt: skip
     assert config == Config(
         data=str(file), preset="vgg16", weights="in.h5", epochs=3, batch=2, rois=64,
-        vertical_flip=True, rotate=True, scale_jitter=0.0, out="weights/mine", overwrite=True,
+        vertical_flip=True, rotate=True, scale_jitter=0.0, photometric=0.0, out="weights/mine",
+        overwrite=True,
         epoch_images=100,
     )  # fmt: skip
     assert (tmp_path / "mine.toml").is_file()
