@@ -88,6 +88,12 @@ def test_what_depends_on_weights_alone_is_computed_once():
     assert len(calls) == 1
 
 
+def test_no_gradient_and_so_no_map_is_kept():
+    weight = torch.ones(3, requires_grad=True)
+    graph = RecordedGraph(lambda x: {"y": x * weight}, [torch.zeros(3)])
+    assert graph.first["y"].grad_fn is None
+
+
 def test_an_operation_in_place_on_a_copy_of_weights_is_not_folded_away():
     weight = torch.zeros(3)
 

@@ -44,7 +44,7 @@ def trace(
     images = torch.zeros((batch, *artefact.canvas, 3), dtype=getattr(torch, artefact.images))
     sizes = torch.tensor([artefact.canvas] * batch, dtype=torch.int32)
     axes = None if artefact.batch else ({0: torch.export.Dim("batch")},) * len(INPUTS)
-    graph = Graph(model).eval()
+    graph = Graph(model)
     with torch.no_grad(), _AnyBatch(), quiet():
         program = torch.export.export(graph, (images, sizes), dynamic_shapes=axes)
         return program.run_decompositions(decompositions(apart))

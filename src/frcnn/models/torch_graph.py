@@ -27,7 +27,8 @@ class RecordedGraph:
     is computed at the first call and again after one of them has changed after all. They must be
     changed in place, as Keras and PyTorch do.
 
-    ``function`` is called once, for good: whatever it changes is changed.
+    ``function`` is called once, for good: whatever it changes is changed. If it needs gradients
+    it enables them itself.
 
     Args:
         function: tensors -> tensors, nested as may be; what it does may depend on its inputs'
@@ -55,7 +56,7 @@ class RecordedGraph:
 
         first: Any = None
         # In this thread alone: an operation that another one runs would not be recorded.
-        with torch.autograd.set_multithreading_enabled(False):
+        with torch.no_grad(), torch.autograd.set_multithreading_enabled(False):
             recorded = make_fx(run)(*inputs)
         self.first = first
         recorded.graph.eliminate_dead_code()
@@ -87,6 +88,8 @@ class RecordedGraph:
         return self._launch(inputs)
 
     def _replay(self, inputs: Sequence[torch.Tensor]) -> Any:
+        if self._device.type != "cuda":
+            return self._run(*self._folded, *inputs)
         with torch.backends.cudnn.flags(benchmark=True):  # shapes are static: the search pays
             return self._run(*self._folded, *(each.to(self._device) for each in inputs))
 

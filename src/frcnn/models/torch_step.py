@@ -55,6 +55,7 @@ class RecordedSteps:
     def _record(self, case: Hashable, batch: Any, inputs: Sequence[torch.Tensor]) -> dict:
         """Do the step while recording it; where that cannot be, do it as before."""
 
+        @torch.enable_grad()
         def step(*inputs):
             return self._step(tree.pack_sequence_as(batch, inputs))
 
