@@ -82,13 +82,31 @@ class Plan:
         )
 
 
-def plan_steps(memory: StepMemory, images: int) -> Plan:
-    """The fewest parts of a step that fit into memory; what is in use now is counted.
+@dataclass(frozen=True)
+class Room:
+    """The memory of a moment, in bytes.
+
+    Args:
+        used: by this process.
+        limit: there is, that included.
+    """
+
+    used: int
+    limit: int
+
+    @classmethod
+    def now(cls) -> Room:
+        """What there is; to be asked before steps are measured, which leave some in use."""
+        return cls(memory_in_use(), memory_limit())
+
+
+def plan_steps(memory: StepMemory, images: int, room: Room) -> Plan:
+    """The fewest parts of a step that fit into memory.
 
     Raises:
         UserError: not even single images fit.
     """
-    used, limit = memory_in_use(), memory_limit()
+    used, limit = room.used, room.limit
     whole = used + memory.of(images)
     for parts in range(1, images + 1):
         if images % parts == 0 and used + memory.of(images, parts) <= USED * limit:

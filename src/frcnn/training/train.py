@@ -27,7 +27,7 @@ from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.config import Config
 from frcnn.training.fitting import Fitting
 from frcnn.training.optimizer import build_optimizer
-from frcnn.training.plan import measure_step, plan_steps
+from frcnn.training.plan import Room, measure_step, plan_steps
 from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
 from frcnn.training.validation import picture_batch
@@ -124,8 +124,9 @@ def _planned_parts(
         return config.parts
     canvas = max(batches.canvases, key=math.prod)
     kind = (config.preset, len(splits.train.classes), config.frozen, config.rois)
+    room = Room.now()
     memory = measure_step(lambda: _network(config, splits), canvas, batches.max_boxes, kind)
-    plan = plan_steps(memory, config.batch)
+    plan = plan_steps(memory, config.batch, room)
     console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
     return plan.parts
 
