@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -87,6 +87,8 @@ class FasterRCNN(keras.Model):
         self.seed = seed
         self.sampling_seed = keras.random.SeedGenerator(seed)
         self.loss_means = [keras.metrics.Mean(name=name) for name in LOSSES]
+        # Of training on a share of each batch: losses -> those of the whole.
+        self.average_losses: Callable[[Sequence[Any]], Sequence[Any]] | None = None
         self.build()
 
     @property
@@ -125,8 +127,9 @@ class FasterRCNN(keras.Model):
         return super().make_train_function(force)
 
     def train_step(self, *arguments):
-        """Keras's own, save that on a GPU PyTorch replays steps (``models/torch_step.py``)."""
-        if keras.config.backend() != "torch":
+        """Keras's own, save that one GPU of PyTorch replays steps (``models/torch_step.py``)."""
+        # What several processes do together is not recorded.
+        if keras.config.backend() != "torch" or self.average_losses is not None:
             return super().train_step(*arguments)
         if self._recorded_steps is None:
             from frcnn.models.torch_step import RecordedSteps
@@ -194,6 +197,8 @@ class FasterRCNN(keras.Model):
             *self._rpn_losses(x["sizes"], boxes, labels, y_pred),
             *self._roi_losses(x["sizes"], boxes, labels, y_pred, training),
         )
+        if training and self.average_losses is not None:
+            losses = self.average_losses(losses)
         for mean, loss in zip(self.loss_means, losses, strict=True):
             mean.update_state(loss, sample_weight=ops.cast(ops.shape(labels)[0], "float32"))
         return sum(losses)

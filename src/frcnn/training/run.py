@@ -56,6 +56,11 @@ class Run:
         return self.folder / "training.state"
 
     @property
+    def tracked(self) -> Path:
+        """What a tracking library calls the run, so that it goes on there on resuming."""
+        return self.folder / "tracked"
+
+    @property
     def samples(self) -> Path:
         """Pictures of training batches and of validation detections."""
         return self.folder / "samples"
@@ -80,7 +85,7 @@ class Run:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (run.state, run.best, run.last, run.history, run.metrics):
+            for old in (run.state, run.best, run.last, run.history, run.metrics, run.tracked):
                 old.unlink(missing_ok=True)
             run.config_file.write_text(config.to_toml(), "utf-8")
         except OSError as error:

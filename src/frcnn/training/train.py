@@ -26,10 +26,12 @@ from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.callbacks import History, StopOnInterrupt, StopOnNonFinite
 from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
+from frcnn.training.devices import ByTheFirst, Devices, open_devices
 from frcnn.training.display import Display
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
+from frcnn.training.tracking import check_tracker, open_tracking
 from frcnn.training.validation import Validate, picture_batch
 from frcnn.zoo.presets import build_network, preset
 from frcnn.zoo.weights import load_weights
@@ -57,7 +59,13 @@ def train(config: Config, console: Console | None = None) -> Run:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
         SystemExit: after SIGTERM, likewise; of status 0.
     """
-    console = console or Console()
+    check_tracker(config.track)
+    with open_devices(config.devices) as devices:
+        return _train(config, devices, _of_the_first(devices, console))
+
+
+def _train(config: Config, devices: Devices, console: Console) -> Run:
+    devices.rows(config.batch)  # refuse what cannot be shared before anything is made
     splits = _open(config, console)
     network = _network(config, splits)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
@@ -66,8 +74,9 @@ def train(config: Config, console: Console | None = None) -> Run:
         ours = config.weights == "imagenet" or config.weights.endswith(".keras")
         text = report.brief() if ours else str(report)
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
-    run, config = Run.create(config)
-    _fit(config, run, network, splits, console, resumed=False)
+    run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
+    config = replace(config, out=str(run.folder))
+    _fit(config, run, network, splits, devices, console, resumed=False)
     return run
 
 
@@ -87,17 +96,24 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
     Raises:
         UserError: no run is in the folder, its state is damaged, or the data have changed.
     """
-    console = console or Console()
     run = Run(folder)
     if not run.config_file.is_file():
         raise UserError(f"There is no run to resume in {folder}: it has no {run.config_file.name}.")
     config = replace(Config.from_toml(run.config_file), out=str(folder))
-    if not run.state.exists():
-        console.print(f"No state was saved in {folder} yet: the training starts again.")
-        return train(replace(config, overwrite=True), console)
-    splits = _open(config, console)
-    _fit(config, run, _network(config, splits), splits, console, resumed=True)
+    check_tracker(config.track)
+    with open_devices(config.devices) as devices:
+        console = _of_the_first(devices, console)
+        if not devices.by_the_first(run.state.exists):
+            console.print(f"No state was saved in {folder} yet: the training starts again.")
+            return _train(replace(config, overwrite=True), devices, console)
+        splits = _open(config, console)
+        _fit(config, run, _network(config, splits), splits, devices, console, resumed=True)
     return run
+
+
+def _of_the_first(devices: Devices, console: Console | None) -> Console:
+    """Where to report: only the first process does."""
+    return console or Console() if devices.first else Console(quiet=True)
 
 
 def _open(config: Config, console: Console) -> Splits:
@@ -124,19 +140,26 @@ def long_side(short: int) -> int:
 
 
 def _fit(
-    config: Config, run: Run, network, splits: Splits, console: Console, resumed: bool
+    config: Config,
+    run: Run,
+    network,
+    splits: Splits,
+    devices: Devices,
+    console: Console,
+    resumed: bool,
 ) -> None:
     chosen = preset(config.preset)
-    batches = _batches(config, splits, config.size or chosen.size)
+    batches = _batches(config, splits, config.size or chosen.size, devices.rows(config.batch))
     detector = _detector(network, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
     network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
     network.optimizer.build(network.trainable_variables)
+    devices.join(network)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    stop = StopOnInterrupt()
+    stop = StopOnInterrupt(devices.highest)
     history = History(run, batches, validated=splits.validation is not None)
     validate = Validate(
         run,
@@ -151,20 +174,23 @@ def _fit(
     if epoch == config.epochs:
         say(f"The training in {run.folder} is complete: {epoch} epochs.")
         return
+    shared = f" on {devices.count} devices" if devices.count > 1 else ""
     say(
         f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
-        f"{len(batches)} steps, batch {config.batch}, canvases "
+        f"{len(batches)} steps, batch {config.batch}{shared}, canvases "
         f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
         f"Run folder: {run.folder}"
     )
+    tracking = open_tracking(config, run, history) if devices.first else []
     if resumed:
         say(f"Going on in epoch {epoch + 1} after step {step} of {len(batches)}.")
-    else:
+    elif devices.first:
         picture_batch(run, batches, splits.train.classes)
         checkpoint.save(0, 0)
     done = epoch * len(batches) + step
     display = Display(console, history, config.batch, config.epochs, len(batches), done)
-    callbacks = [FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, checkpoint]
+    own = ByTheFirst(devices, [validate, history, *tracking, checkpoint, display])
+    callbacks = [FollowEpochs(batches), stop, StopOnNonFinite(), own]
 
     def fit(data, first: int, end: int) -> None:
         network.fit(
@@ -172,9 +198,10 @@ def _fit(
             initial_epoch=first,
             epochs=end,
             shuffle=False,  # the batches come shuffled, in an order that repeats
-            callbacks=[*callbacks, display],
+            callbacks=callbacks,
             verbose=0,  # type: ignore[arg-type]
         )
+        stop.agree()
 
     stop.take()
     display.open()
@@ -187,6 +214,8 @@ def _fit(
     finally:
         stop.restore()
         display.close()
+        for each in tracking:
+            each.close()
     for fault in batches.faults:
         say(f"Left out while training: {fault}")
     if stop.interrupted:
@@ -220,7 +249,7 @@ def _transforms(config: Config) -> tuple[Transform, ...]:
     return tuple(chosen)
 
 
-def _batches(config: Config, splits: Splits, short: int) -> DetectionBatches:
+def _batches(config: Config, splits: Splits, short: int, rows: slice) -> DetectionBatches:
     long = long_side(short)
     return DetectionBatches(
         splits.train,
@@ -233,6 +262,7 @@ def _batches(config: Config, splits: Splits, short: int) -> DetectionBatches:
         steps=config.epoch_images and max(config.epoch_images // config.batch, 1),
         workers=config.workers,
         strict=config.strict,
+        rows=rows,
     )
 
 
