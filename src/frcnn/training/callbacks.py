@@ -16,7 +16,6 @@ from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training.run import Run
 from frcnn.training.validation import FIGURES
 
-
 SAME_SIGNAL = 1.0  # seconds within which another signal is the same one, passed on
 
 

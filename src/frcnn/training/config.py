@@ -12,6 +12,8 @@ from tyro.conf import Positional, arg
 
 from frcnn.errors import UserError
 
+Wanted = int | Literal["auto"]  # devices of a machine
+
 
 @dataclass(frozen=True)
 class Config:
@@ -57,6 +59,8 @@ class Config:
         workers: threads that decode and augment.
         devices: GPUs, TPU cores or processes of this machine that share each batch: a number, or
             auto for all accelerators (docs/devices.md).
+        ray: train in workers of Ray, as many as --devices says; one that dies is replaced, and the
+            training goes on from its last state.
         track: where to send figures and pictures too: tensorboard, wandb, mlflow or trackio.
         save_every: minutes between states of the training that --resume can go on from; one is
             also saved after each epoch and when the training is stopped.
@@ -91,7 +95,8 @@ class Config:
     photometric: float = 0.5
     epoch_images: Annotated[int | None, arg(metavar="COUNT")] = None
     workers: int = 2
-    devices: Annotated[int | Literal["auto"], arg(metavar="auto|N")] = "auto"
+    devices: Annotated[Wanted, arg(metavar="auto|N")] = "auto"
+    ray: bool = False
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
     save_every: Annotated[float, arg(metavar="MINUTES")] = 10.0
     samples_every: int = 5

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from frcnn.errors import UserError
-
-Wanted = int | Literal["auto"]
+from frcnn.training.config import Wanted
 
 
 class Devices:

@@ -20,7 +20,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from frcnn.errors import UserError
-from frcnn.training.devices import Devices, Wanted
+from frcnn.training.config import Wanted
+from frcnn.training.devices import Devices
 
 # Keras's own names for what no cluster says: coordinator, number of processes, which one this is.
 GIVEN = (

@@ -92,6 +92,18 @@ class Run:
             raise UserError(f"The run folder {folder} cannot be written: {error}.") from error
         return run, config
 
+    def read_config(self) -> Config:
+        """What the run was asked to do, with this folder, wherever it was made.
+
+        Raises:
+            UserError: there is no run in the folder; its configuration cannot be read.
+        """
+        if not self.config_file.is_file():
+            raise UserError(
+                f"There is no run to resume in {self.folder}: it has no {self.config_file.name}."
+            )
+        return replace(Config.from_toml(self.config_file), out=str(self.folder))
+
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write all epochs so far; the columns are those of the first row."""
         text = io.StringIO(newline="")

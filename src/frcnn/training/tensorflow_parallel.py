@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from frcnn.errors import UserError
-from frcnn.training.devices import Devices, Wanted
+from frcnn.training.config import Wanted
+from frcnn.training.devices import Devices
 
 
 def open_tensorflow(wanted: Wanted) -> Devices:

@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from frcnn.errors import UserError
 from frcnn.models.normalization import BatchNorm
-from frcnn.training.devices import Devices, Wanted
+from frcnn.training.config import Wanted
+from frcnn.training.devices import Devices
 
 # While one process validates, the others wait: days, as its pictures may be many.
 PATIENCE = datetime.timedelta(days=7)
@@ -40,12 +41,9 @@ def open_torch(wanted: Wanted) -> Devices:
     return Devices()
 
 
-def processes_to_start(wanted: Wanted) -> int:
-    """Processes that a command has to start for a training, 0 if it may train by itself."""
-    if any(name in os.environ for name in LAUNCHED):
-        return 0
-    count = max(torch.cuda.device_count(), 1) if wanted == "auto" else wanted
-    return count if count > 1 else 0
+def count_accelerators() -> int:
+    """GPUs of this machine."""
+    return torch.cuda.device_count()
 
 
 class TorchProcesses(Devices):
@@ -60,7 +58,7 @@ class TorchProcesses(Devices):
 
     def __init__(self, wanted: Wanted):
         here, local = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
-        if wanted not in ("auto", here):
+        if wanted not in ("auto", here, int(os.environ["WORLD_SIZE"])):
             raise UserError(
                 f"--devices {wanted} was asked for, and torchrun started {here} processes on this "
                 "machine. Make the two agree, or leave --devices out."

@@ -19,7 +19,6 @@ from frcnn.data.transforms import (
     Transform,
     VerticalFlip,
 )
-from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
@@ -97,9 +96,7 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
         UserError: no run is in the folder, its state is damaged, or the data have changed.
     """
     run = Run(folder)
-    if not run.config_file.is_file():
-        raise UserError(f"There is no run to resume in {folder}: it has no {run.config_file.name}.")
-    config = replace(Config.from_toml(run.config_file), out=str(folder))
+    config = run.read_config()
     check_tracker(config.track)
     with open_devices(config.devices) as devices:
         console = _of_the_first(devices, console)
