@@ -89,7 +89,7 @@ class DetectionBatches(keras.utils.PyDataset):
         steps: int | None = None,
         workers: int = 2,
         strict: bool = False,
-        rows: slice | None = None,
+        rows: Sequence[int] | None = None,
     ):
         # One worker for Keras means that it asks from its own thread, batch by batch: the
         # reading ahead here also runs across the end of an epoch, and its waiting is measured.
@@ -98,7 +98,7 @@ class DetectionBatches(keras.utils.PyDataset):
             raise DataError(f"{dataset.root}: has no images to make batches of")
         self.dataset = dataset
         self.batch_size = batch_size
-        self.rows = range(batch_size)[rows or slice(None)]
+        self.rows = tuple(range(batch_size) if rows is None else rows)
         self.short, self.long = short, long
         self.transforms = tuple(transforms)
         self._zoom = largest_zoom(self.transforms)

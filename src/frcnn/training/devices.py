@@ -38,19 +38,28 @@ class Devices:
         """Whether this process is the one that writes, shows and validates."""
         return self.process == 0
 
-    def rows(self, batch: int) -> slice:
-        """The rows of a batch of ``batch`` images that this process makes.
+    def share_of(self, batch: int) -> int:
+        """How many images of a batch are a device's.
 
         Raises:
-            UserError: the batch has no equal shares.
+            UserError: there are no equal shares.
         """
         if batch % self.count:
             raise UserError(
                 f"--batch {batch} has no equal shares for {self.count} devices. Give a multiple "
                 f"of {self.count}, or fewer --devices."
             )
+        return batch // self.count
+
+    def rows(self, batch: int, parts: int = 1) -> list[int]:
+        """The rows of a batch that this process makes.
+
+        Args:
+            batch: images in it.
+            parts: in which a step takes it, one after the other.
+        """
         share = batch // self.processes
-        return slice(self.process * share, (self.process + 1) * share)
+        return list(range(self.process * share, (self.process + 1) * share))
 
     def share(self, text: str) -> str:
         """The first process's text, in all of them; what they give themselves is of no account."""

@@ -75,6 +75,15 @@ class TorchProcesses(Devices):
         self.count = self.processes
         self._hosts = dist.new_group(backend="gloo", timeout=PATIENCE)
 
+    def rows(self, batch: int, parts: int = 1) -> list[int]:
+        """The rows of a batch that this process makes: its share of each part, part by part."""
+        part = batch // parts
+        share = part // self.processes
+        first = self.process * share
+        return [
+            start + row for start in range(0, batch, part) for row in range(first, first + share)
+        ]
+
     def share(self, text: str) -> str:
         """The first process's text."""
         box = [text]

@@ -64,7 +64,7 @@ def train(config: Config, console: Console | None = None) -> Run:
 
 
 def _train(config: Config, devices: Devices, console: Console) -> Run:
-    devices.rows(config.batch)  # refuse what cannot be shared before anything is made
+    devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
     splits = _open(config, console)
     network = _network(config, splits)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
@@ -246,7 +246,7 @@ def _transforms(config: Config) -> tuple[Transform, ...]:
     return tuple(chosen)
 
 
-def _batches(config: Config, splits: Splits, short: int, rows: slice) -> DetectionBatches:
+def _batches(config: Config, splits: Splits, short: int, rows: list[int]) -> DetectionBatches:
     long = long_side(short)
     return DetectionBatches(
         splits.train,
