@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -162,10 +161,7 @@ def test_the_first_process_acts_and_the_others_hear_what_came_of_it():
 
 
 def test_more_devices_than_there_are_are_refused(data, tmp_path):
-    if BACKEND == "torch":
-        sentence = "torchrun --nproc-per-node 7"
-    else:
-        sentence = "--devices 7"
+    sentence = "torchrun --nproc-per-node 7" if BACKEND == "torch" else "--devices 7"
     with pytest.raises(UserError, match=sentence):
         module.train(settings(data, tmp_path / "run", 7))
     assert not (tmp_path / "run").exists()
