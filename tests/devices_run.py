@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import keras
 import pytest
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from frcnn.training.callbacks import StopOnInterrupt
 from frcnn.training.config import Config
 from tiny import tiny_network
 
+PARTS = int(os.environ.get("FRCNN_PARTS", "1"))
 STEPS = 3  # before the signal
 
 
@@ -29,6 +31,7 @@ def settings(data, out, devices) -> Config:
         str(data),
         out=str(out),
         batch=4,
+        parts=PARTS,
         size=64,
         epochs=2,
         lr=0.01,
@@ -50,7 +53,17 @@ def stop_soon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StopOnInterrupt, "on_train_batch_end", on_train_batch_end)
 
 
+def two_cpus() -> None:
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    configuration = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [configuration] * 2)
+
+
 def main(data: str, out: str, devices: str, process: str) -> None:
+    if keras.config.backend() == "tensorflow":
+        two_cpus()
     with pytest.MonkeyPatch.context() as patch:
         use_the_tiny_network(patch)
         if os.environ.get("FRCNN_STOPPED") == process:

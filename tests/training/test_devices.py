@@ -23,11 +23,10 @@ from frcnn.training.state import read_state
 from tiny import history_of, write_voc
 
 TOLERANCE = 1e-5
+# Keras's own mean of the whole loss: it counts the images of a share, and nothing reads it.
+UNREAD = {"metrics 0", "metrics 1"}
 BACKEND = keras.config.backend()
 
-needs_processes = pytest.mark.skipif(
-    BACKEND == "tensorflow", reason="several processes train on PyTorch and JAX alone"
-)
 WAYS = {"torch": ["processes"], "jax": ["processes", "devices"], "tensorflow": ["devices"]}[BACKEND]
 
 
@@ -92,9 +91,9 @@ def assert_same(run: Run, other: Run) -> None:
     expected, expected_notes = read_state(other.state)
     assert (notes.epoch, notes.step) == (expected_notes.epoch, expected_notes.step) == (2, 0)
     assert arrays.keys() == expected.keys()
-    for name, value in expected.items():
+    for name in expected.keys() - UNREAD:
         np.testing.assert_allclose(
-            arrays[name], value, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name
+            arrays[name], expected[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name
         )
     models = [Run(each.folder).best.exists() for each in (run, other)]
     assert models == [True, True]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -38,16 +38,21 @@ class Devices:
         """Whether this process is the one that writes, shows and validates."""
         return self.process == 0
 
-    def share_of(self, batch: int) -> int:
+    def share_of(self, batch: int, parts: int = 1) -> int:
         """How many images of a batch are a device's.
+
+        Args:
+            batch: images in it.
+            parts: in which a step takes it; of each of them a device takes a share.
 
         Raises:
             UserError: there are no equal shares.
         """
-        if batch % self.count:
+        if batch % (self.count * parts):
+            taken = f", taken in {parts} parts," if parts > 1 else ""
             raise UserError(
-                f"--batch {batch} has no equal shares for {self.count} devices. Give a multiple "
-                f"of {self.count}, or fewer --devices."
+                f"--batch {batch}{taken} has no equal shares for {self.count} devices. Give a "
+                f"multiple of {self.count * parts}, or fewer --devices."
             )
         return batch // self.count
 
@@ -71,6 +76,14 @@ class Devices:
 
     def join(self, network: Any) -> None:
         """Make a built, compiled network step with the other processes' ones."""
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where a network that is to train on these devices is made, and compiled."""
+        return nullcontext()
+
+    def apart(self) -> AbstractContextManager[Any]:
+        """Where a network is made and used by one process on one device."""
+        return nullcontext()
 
     @contextmanager
     def alone(self, network: Any) -> Iterator[None]:

@@ -121,6 +121,16 @@ class JaxDevices(Devices):
         return int(multihost_utils.process_allgather(np.int32(number)).max())
 
     @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Without Keras's distribution."""
+        together = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(together)
+
+    @contextmanager
     def alone(self, network: Any) -> Iterator[None]:
         """Take this process's own copy of every variable, and no distribution.
 
@@ -128,18 +138,16 @@ class JaxDevices(Devices):
         """
         variables = [*network.variables, *network.metrics_variables, *network.optimizer.variables]
         kept = [(each._value, each._layout) for each in variables]
-        together = keras.distribution.distribution()
-        keras.distribution.set_distribution(None)
         try:
             for variable in variables:
                 # A copy: a compiled function may take over the memory of what it is given.
                 variable._value = variable._value.addressable_data(0).copy()
                 variable._layout = None
-            yield
+            with self.apart():
+                yield
         finally:
             for variable, (value, layout) in zip(variables, kept, strict=True):
                 variable._value, variable._layout = value, layout
-            keras.distribution.set_distribution(together)
 
     def close(self) -> None:
         """End Keras's distribution."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -50,8 +52,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class SGD(keras.optimizers.SGD):
     """Momentum SGD whose weight decay is part of the gradient, as in the papers.
 
-    Keras's own subtracts the decay from the weights, outside the momentum. On PyTorch a step
-    passes over the weights once.
+    Keras's own subtracts the decay from the weights, outside the momentum. Gradients of which one
+    is not finite count as zeros. On PyTorch a step passes over the weights once.
 
     Args:
         learning_rate: a number or a schedule.
@@ -64,6 +66,8 @@ class SGD(keras.optimizers.SGD):
     def __init__(self, learning_rate=0.01, momentum=0.0, decay: float = 0.0, **kwargs):
         super().__init__(learning_rate, momentum, **kwargs)
         self.decay = decay
+        # Of devices that share a step: each one's gradients -> their means.
+        self.average_gradients: Callable[[list[Any]], list[Any]] | None = None
 
     def decays(self, variable) -> bool:
         """Whether a variable's gradient gets its share of the variable."""
@@ -83,7 +87,9 @@ class SGD(keras.optimizers.SGD):
         if self._one_pass_serves():
             self._apply_in_one_pass(grads, trainable_variables)
         else:
-            super().apply(grads, trainable_variables)
+            if self.average_gradients is not None:
+                grads = self.average_gradients(list(grads))
+            super().apply(_finite_or_zero(grads), trainable_variables)
 
     def _one_pass_serves(self) -> bool:
         """Whether nothing is asked for but momentum, decay and a bound on the common norm."""
@@ -120,6 +126,13 @@ class SGD(keras.optimizers.SGD):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "decay": self.decay}
+
+
+def _finite_or_zero(gradients):
+    """Gradients as they are, or zeros for all of them if one holds NaN or infinity."""
+    sums = [ops.sum(ops.cast(each, "float32")) for each in gradients if each is not None]
+    finite = ops.isfinite(sum(sums))  # infinities of both signs make NaN
+    return [None if each is None else ops.where(finite, each, 0) for each in gradients]
 
 
 def build_optimizer(config: Config, peak: float, steps: int) -> SGD:

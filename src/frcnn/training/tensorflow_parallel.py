@@ -51,10 +51,7 @@ class Replicas(Devices):
         """
         if network.parts > 1:
             raise UserError("On TensorFlow several devices take a batch whole: leave out --parts.")
-        for draws in (network.rpn_draws, network.roi_draws):
-            draws.places = self.count
-            draws.place_now = _place
-        network.average_losses = self._average_losses
+        network.take_share(_place, self.count, self._average_losses, apart=False)
         network.optimizer.average_gradients = _mean
         # The gradients that are added up are shares of the mean; so is what they are clipped to.
         network.optimizer.global_clipnorm /= self.count

@@ -113,7 +113,7 @@ class TorchProcesses(Devices):
         # Static: the weights are used outside of the forward pass that it sees, and all of them,
         # or always the same, in every step.
         parallel = DistributedDataParallel(passing, static_graph=True)
-        network.average_losses = lambda losses: parallel(torch.stack(losses)).unbind()
+        network.take_share(self.process, self.processes, parallel, apart=True)
 
     def close(self) -> None:
         """Leave the others."""

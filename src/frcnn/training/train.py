@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 from rich.console import Console
 
-from frcnn.data.batching import DetectionBatches, FollowEpochs
+from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, plan_canvases
 from frcnn.data.transforms import (
     HorizontalFlip,
@@ -22,16 +23,14 @@ from frcnn.data.transforms import (
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.training.callbacks import History, StopOnInterrupt, StopOnNonFinite
-from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
-from frcnn.training.devices import ByTheFirst, Devices, open_devices
-from frcnn.training.display import Display
+from frcnn.training.devices import Devices, open_devices
+from frcnn.training.fitting import Fitting
 from frcnn.training.optimizer import build_optimizer
+from frcnn.training.plan import measure_step, plan_steps
 from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
-from frcnn.training.tracking import check_tracker, open_tracking
-from frcnn.training.validation import Validate, picture_batch
+from frcnn.training.tracking import check_tracker
 from frcnn.zoo.presets import build_network, preset
 from frcnn.zoo.weights import load_weights
 
@@ -66,7 +65,11 @@ def train(config: Config, console: Console | None = None) -> Run:
 def _train(config: Config, devices: Devices, console: Console) -> Run:
     devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
     splits = _open(config, console)
-    network = _network(config, splits)
+    batches = _batches(config, splits)
+    parts = _planned_parts(config, splits, batches, devices, console)
+    with devices.scope():
+        network = _network(config, splits)
+    network.parts = parts
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
         # Of what was made for this network, only what does not fit is news.
@@ -75,7 +78,7 @@ def _train(config: Config, devices: Devices, console: Console) -> Run:
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
     config = replace(config, out=str(run.folder))
-    _fit(config, run, network, splits, devices, console, resumed=False)
+    _fit(config, run, network, batches, splits, devices, console, resumed=False)
     return run
 
 
@@ -104,7 +107,10 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
             console.print(f"No state was saved in {folder} yet: the training starts again.")
             return _train(replace(config, overwrite=True), devices, console)
         splits = _open(config, console)
-        _fit(config, run, _network(config, splits), splits, devices, console, resumed=True)
+        batches = _batches(config, splits)
+        with devices.scope():
+            network = _network(config, splits)
+        _fit(config, run, network, batches, splits, devices, console, resumed=True)
     return run
 
 
@@ -125,6 +131,26 @@ def _network(config: Config, splits: Splits) -> FasterRCNN:
     return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
 
 
+def _planned_parts(
+    config: Config, splits: Splits, batches: DetectionBatches, devices: Devices, console: Console
+) -> int:
+    """In how many parts steps are taken: those asked for, or as few as fit into memory."""
+    share = devices.share_of(config.batch, config.parts or 1)
+    if config.parts is not None:
+        return config.parts
+    canvas = max(batches.canvases, key=math.prod)
+    kind = (config.preset, len(splits.train.classes), config.frozen, config.rois)
+
+    def plan() -> int:
+        with devices.apart():
+            memory = measure_step(lambda: _network(config, splits), canvas, batches.max_boxes, kind)
+        found = plan_steps(memory, share)
+        console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+        return found.parts
+
+    return devices.by_the_first(plan)
+
+
 def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[Size, ...]:
     """The canvases of the training images, and two more which any other picture fits."""
     low, high = (-(-side // STRIDE) * STRIDE for side in (short, long))
@@ -139,85 +165,37 @@ def long_side(short: int) -> int:
 def _fit(
     config: Config,
     run: Run,
-    network,
+    network: FasterRCNN,
+    batches: DetectionBatches,
     splits: Splits,
     devices: Devices,
     console: Console,
     resumed: bool,
 ) -> None:
     chosen = preset(config.preset)
-    batches = _batches(config, splits, config.size or chosen.size, devices.rows(config.batch))
     detector = _detector(network, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
-    network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
-    network.optimizer.build(network.trainable_variables)
+    with devices.scope():
+        network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
+        network.optimizer.build(network.trainable_variables)
+    fitting = Fitting(config, run, network, detector, batches, splits.validation, devices, console)
+    place = fitting.restore() if resumed else (0, 0)
+    devices.share_of(config.batch, network.parts)
+    batches.rows = devices.rows(config.batch, network.parts)
     devices.join(network)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    stop = StopOnInterrupt(devices.highest)
-    history = History(run, batches, validated=splits.validation is not None)
-    validate = Validate(
-        run,
-        detector,
-        splits.validation,
-        config.epochs,
-        config.samples_every,
-        lambda: stop.within_epoch,
-    )
-    checkpoint = Checkpoint(run, network, batches, history, validate, stop, config.save_every, say)
-    epoch, step = checkpoint.restore() if resumed else (0, 0)
-    if epoch == config.epochs:
-        say(f"The training in {run.folder} is complete: {epoch} epochs.")
+    if place[0] == config.epochs:
+        fitting.say(f"The training in {run.folder} is complete: {config.epochs} epochs.")
         return
     shared = f" on {devices.count} devices" if devices.count > 1 else ""
-    say(
+    fitting.say(
         f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
         f"{len(batches)} steps, batch {config.batch}{shared}, canvases "
         f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
         f"Run folder: {run.folder}"
     )
-    tracking = open_tracking(config, run, history) if devices.first else []
-    if resumed:
-        say(f"Going on in epoch {epoch + 1} after step {step} of {len(batches)}.")
-    elif devices.first:
-        picture_batch(run, batches, splits.train.classes)
-        checkpoint.save(0, 0)
-    done = epoch * len(batches) + step
-    display = Display(console, history, config.batch, config.epochs, len(batches), done)
-    own = ByTheFirst(devices, [validate, history, *tracking, checkpoint, display])
-    callbacks = [FollowEpochs(batches), stop, StopOnNonFinite(), own]
-
-    def fit(data, first: int, end: int) -> None:
-        network.fit(
-            data,
-            initial_epoch=first,
-            epochs=end,
-            shuffle=False,  # the batches come shuffled, in an order that repeats
-            callbacks=callbacks,
-            verbose=0,  # type: ignore[arg-type]
-        )
-        stop.agree()
-
-    stop.take()
-    display.open()
-    try:
-        if step:
-            fit(Rest(batches, step), epoch, epoch + 1)
-            epoch += 1
-        if epoch < config.epochs and not stop.interrupted:
-            fit(batches, epoch, config.epochs)
-    finally:
-        stop.restore()
-        display.close()
-        for each in tracking:
-            each.close()
-    for fault in batches.faults:
-        say(f"Left out while training: {fault}")
-    if stop.interrupted:
-        say(f"Stopped. To go on: frcnn train --resume {run.folder}")
-        raise SystemExit(0) if stop.terminated else KeyboardInterrupt
+    if not resumed:
+        fitting.begin(splits.train.classes)
+    fitting.fit(*place)
 
 
 def _report_data(splits: Splits, console: Console) -> None:
@@ -246,7 +224,8 @@ def _transforms(config: Config) -> tuple[Transform, ...]:
     return tuple(chosen)
 
 
-def _batches(config: Config, splits: Splits, short: int, rows: list[int]) -> DetectionBatches:
+def _batches(config: Config, splits: Splits) -> DetectionBatches:
+    short = config.size or preset(config.preset).size
     long = long_side(short)
     return DetectionBatches(
         splits.train,
@@ -259,7 +238,6 @@ def _batches(config: Config, splits: Splits, short: int, rows: list[int]) -> Det
         steps=config.epoch_images and max(config.epoch_images // config.batch, 1),
         workers=config.workers,
         strict=config.strict,
-        rows=rows,
     )
 
 
