@@ -80,8 +80,11 @@ def predict_with_ray(
     return total
 
 
-def open_ray() -> Any:
+def open_ray(shows: bool = False) -> Any:
     """Ray, started on this machine or joined where ``RAY_ADDRESS`` says.
+
+    Args:
+        shows: show here what the workers print.
 
     Raises:
         UserError: it is not installed.
@@ -94,7 +97,7 @@ def open_ray() -> Any:
             '`pip install "frcnn[ray]"`.'
         ) from error
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init(log_to_driver=shows, logging_level="ERROR")
     return ray
 
 

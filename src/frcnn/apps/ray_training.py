@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,9 @@ def train_with_ray(config: Config) -> Run:
     Raises:
         UserError: as of ``frcnn.train``; Ray is not installed.
     """
-    open_ray()
+    open_ray(shows=True)
     folder = config.out and os.path.abspath(config.out)
-    run, _ = Run.create(
-        Config(**{**vars(config), "out": folder, "data": os.path.abspath(config.data)})
-    )
+    run, _ = Run.create(replace(config, out=folder, data=os.path.abspath(config.data)))
     return resume_with_ray(run.folder)
 
 
@@ -52,7 +51,7 @@ def resume_with_ray(folder: str | Path) -> Run:
     Raises:
         UserError: as of ``frcnn.resume``; Ray is not installed.
     """
-    ray = open_ray()
+    ray = open_ray(shows=True)
     run = Run(os.path.abspath(folder))
     config = run.read_config()
     train: Any = importlib.import_module("ray.train")

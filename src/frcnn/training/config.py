@@ -61,8 +61,8 @@ class Config:
         workers: threads that decode and augment.
         devices: GPUs, TPU cores or processes of this machine that share each batch: a number, or
             auto for all accelerators (docs/devices.md).
-        ray: train in workers of Ray, as many as --devices says; one that dies is replaced, and the
-            training goes on from its last state.
+        ray: have the command train in workers of Ray, as many as --devices says; when one dies
+            they are started again, and the training goes on from its last state.
         track: where to send figures and pictures too: tensorboard, wandb, mlflow or trackio.
         save_every: minutes between states of the training that --resume can go on from; one is
             also saved after each epoch and when the training is stopped.

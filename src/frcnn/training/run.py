@@ -85,7 +85,15 @@ class Run:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (run.state, run.best, run.last, run.history, run.metrics, run.tracked):
+            for old in (
+                *folder.glob("tensorboard/events.*"),
+                run.state,
+                run.best,
+                run.last,
+                run.history,
+                run.metrics,
+                run.tracked,
+            ):
                 old.unlink(missing_ok=True)
             run.config_file.write_text(config.to_toml(), "utf-8")
         except OSError as error:

@@ -113,7 +113,11 @@ class TorchProcesses(Devices):
         # Static: the weights are used outside of the forward pass that it sees, and all of them,
         # or always the same, in every step.
         parallel = DistributedDataParallel(passing, static_graph=True)
-        network.take_share(self.process, self.processes, parallel, apart=True)
+
+        def average(losses):  # Keras would take a module for a layer of the network
+            return parallel(losses)
+
+        network.take_share(self.process, self.processes, average, apart=True)
 
     def close(self) -> None:
         """Leave the others."""
