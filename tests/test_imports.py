@@ -40,6 +40,7 @@ PRIMITIVES = {
     "models/torch_convolution.py",
     "models/torch_graph.py",
     "models/torch_step.py",
+    "training/device_memory.py",
     "training/torch_sgd.py",
     # Each backend introduces devices and processes to each other in its own way.
     "training/jax_parallel.py",

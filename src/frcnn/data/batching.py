@@ -98,7 +98,7 @@ class DetectionBatches(keras.utils.PyDataset):
             raise DataError(f"{dataset.root}: has no images to make batches of")
         self.dataset = dataset
         self.batch_size = batch_size
-        self.rows = tuple(range(batch_size) if rows is None else rows)
+        self.rows: Sequence[int] = range(batch_size) if rows is None else rows
         self.short, self.long = short, long
         self.transforms = tuple(transforms)
         self._zoom = largest_zoom(self.transforms)

@@ -73,7 +73,7 @@ class TorchProcesses(Devices):
             dist.init_process_group("nccl" if gpus else "gloo")
         self.process, self.processes = dist.get_rank(), dist.get_world_size()
         self.count = self.processes
-        self._hosts = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._hosts: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
 
     def rows(self, batch: int, parts: int = 1) -> list[int]:
         """The rows of a batch that this process makes: its share of each part, part by part."""
