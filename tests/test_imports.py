@@ -40,7 +40,12 @@ PRIMITIVES = {
     "models/torch_convolution.py",
     "models/torch_graph.py",
     "models/torch_step.py",
+    "training/device_memory.py",
     "training/torch_sgd.py",
+    # Each backend introduces devices and processes to each other in its own way.
+    "training/jax_parallel.py",
+    "training/tensorflow_parallel.py",
+    "training/torch_parallel.py",
 }
 # What a format is made of; the rest of export/ knows no backend.
 FORMATS = {

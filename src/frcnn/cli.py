@@ -53,6 +53,9 @@ class Predict:
         score: leave out detections scored lower.
         out: the folder for the drawn pictures. Left out: predictions, or none with --json.
         json: write the detections to this file.
+        ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
+            go, predictions.json if left out. Parquet files, with a column path or image (a file's
+            bytes) and name, are pictures too.
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -60,6 +63,7 @@ class Predict:
     score: float = 0.5
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
+    ray: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,8 @@ def train(config: Config) -> None:
     """Train, and say where the result is."""
     from frcnn.training.train import train
 
+    if config.ray:
+        from frcnn.apps.ray_training import train_with_ray as train
     _report_run(train(config))
 
 
@@ -190,10 +196,14 @@ def resume(arguments: Resume) -> None:
     """Train to the end, and say where the result is."""
     from frcnn.training.train import resume
 
+    if _run_config(arguments).ray:
+        from frcnn.apps.ray_training import resume_with_ray as resume
     _report_run(resume(arguments.resume))
 
 
 def _report_run(run) -> None:
+    if not _speaks():
+        return
     model = run.best if run.best.exists() else run.last
     print(f"Done. Best model: {model}. Figures: {run.metrics}, every epoch: {run.history}.")
 
@@ -219,11 +229,22 @@ def predict(arguments: Predict) -> None:
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
 
+    if arguments.ray:
+        return _predict_with_ray(arguments)
     images = find_images(arguments.images)
     out = arguments.out or (None if arguments.json else "predictions")
     rows = write_predictions(load(arguments.run), images, arguments.score, out)
     if arguments.json:
         _write_json(arguments.json, rows)
+
+
+def _predict_with_ray(arguments: Predict) -> None:
+    from frcnn.apps.ray_prediction import predict_with_ray
+
+    if arguments.out:
+        raise UserError("--ray draws no pictures: leave out --out. The detections go to --json.")
+    file = Path(arguments.json or "predictions.json")
+    predict_with_ray(arguments.run, arguments.images, arguments.score, file)
 
 
 def convert(arguments: Convert) -> None:
@@ -318,7 +339,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=arguments,
     )
     needed = FORMATS[chosen.format].backend if isinstance(chosen, Export) else None
-    run_safely(lambda: COMMANDS[type(chosen)][1](chosen), _needs_keras(chosen), needed)
+
+    def act() -> None:
+        if isinstance(chosen, (Config, Resume)):
+            _start_processes(chosen, arguments)
+        COMMANDS[type(chosen)][1](chosen)
+
+    run_safely(act, _needs_keras(chosen), needed)
+
+
+def _start_processes(chosen: Config | Resume, arguments: Sequence[str]) -> None:
+    """Go on as several processes if the training is to have them."""
+    from frcnn.apps.launching import become_processes
+
+    config = _run_config(chosen) if isinstance(chosen, Resume) else chosen
+    if not config.ray:  # it starts them itself
+        become_processes(config.devices, arguments)
+
+
+def _run_config(chosen: Resume) -> Config:
+    """What the run that goes on was asked to do."""
+    from frcnn.training.run import Run
+
+    return Run(chosen.resume).read_config()
+
+
+def _speaks() -> bool:
+    """Whether this process reports, of those that torchrun may have started together."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _needs_keras(arguments) -> bool:
@@ -338,7 +386,7 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     """
     try:
         notice = choose_backend(backend) if keras else None
-        if notice:
+        if notice and _speaks():
             print(notice, file=sys.stderr)
         action()
         sys.stdout.flush()
@@ -346,7 +394,8 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        if _speaks():  # all processes come to the same
+            print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a disk that is full, a folder that is a file, a missing right
         if error.filename is None:

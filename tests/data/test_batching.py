@@ -100,6 +100,16 @@ def test_batches_do_not_depend_on_the_workers(dataset, shuffle):
             assert_same(one, two)
 
 
+def test_the_rows_of_a_share_are_those_of_the_whole(dataset):
+    whole = make(dataset, transforms=RANDOM, seed=3, workers=0)
+    shares = [make(dataset, transforms=RANDOM, seed=3, workers=0, rows=r) for r in ([0, 2], [3])]
+    for index in range(len(whole)):
+        for share in shares:
+            rows = list(share.rows)
+            expected = [{k: v[rows] for k, v in part.items()} for part in whole.load(1, index)]
+            assert_same(share.load(1, index), expected)
+
+
 def test_epochs_and_seeds_differ_and_each_can_be_had_again(dataset):
     batches = make(dataset, transforms=RANDOM)
     first = [batches.samples_of(index).tolist() for index in range(4)]

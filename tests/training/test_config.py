@@ -80,3 +80,18 @@ def test_settings_out_of_range_are_refused_with_the_value(setting, value):
 def test_every_setting_is_documented():
     for field in dataclasses.fields(Config):
         assert f"\n        {field.name}: " in Config.__doc__, field.name
+
+
+@pytest.mark.parametrize("devices", ["auto", 3])
+def test_devices_are_a_number_or_auto(tmp_path, devices):
+    config = Config("data", devices=devices, track="wandb")
+    (tmp_path / "c.toml").write_text(config.to_toml(), "utf-8")
+    assert Config.from_toml(tmp_path / "c.toml") == config
+
+
+def test_other_devices_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--devices is auto or at least 1. Received: 0"):
+        Config("data", devices=0)
+    (tmp_path / "c.toml").write_text('data = "data"\ndevices = "all"\n', "utf-8")
+    with pytest.raises(UserError, match="devices has a value of the wrong type: 'all'"):
+        Config.from_toml(tmp_path / "c.toml")

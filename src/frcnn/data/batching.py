@@ -68,6 +68,7 @@ class DetectionBatches(keras.utils.PyDataset):
         steps: batches an epoch; None makes an epoch one pass over the data.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
         strict: raise when a picture turns out to be undecodable, instead of replacing it.
+        rows: those of each batch to make, where other processes make the others; None: all.
 
     Raises:
         DataError: an empty data set; at a batch, no picture of it can be decoded.
@@ -88,6 +89,7 @@ class DetectionBatches(keras.utils.PyDataset):
         steps: int | None = None,
         workers: int = 2,
         strict: bool = False,
+        rows: Sequence[int] | None = None,
     ):
         # One worker for Keras means that it asks from its own thread, batch by batch: the
         # reading ahead here also runs across the end of an epoch, and its waiting is measured.
@@ -96,6 +98,7 @@ class DetectionBatches(keras.utils.PyDataset):
             raise DataError(f"{dataset.root}: has no images to make batches of")
         self.dataset = dataset
         self.batch_size = batch_size
+        self.rows: Sequence[int] = range(batch_size) if rows is None else rows
         self.short, self.long = short, long
         self.transforms = tuple(transforms)
         self._zoom = largest_zoom(self.transforms)
@@ -157,13 +160,14 @@ class DetectionBatches(keras.utils.PyDataset):
     def load(self, epoch: int, index: int) -> Batch:
         """Make a batch here and now; the same arguments always give the same batch."""
         canvas, samples = self._plan(epoch)[index]
-        images = np.zeros((self.batch_size, *canvas, 3), np.uint8)
-        sizes = np.zeros((self.batch_size, 2), np.int32)
-        boxes = np.full((self.batch_size, self.max_boxes, 4), -1, np.float32)
-        labels = np.full((self.batch_size, self.max_boxes), -1, np.int32)
-        for slot, sample in enumerate(samples):
-            rng = np.random.default_rng((self.seed, epoch, index * self.batch_size + slot))
-            made = None if sample == BLANK else self._decode(int(sample))
+        count = len(self.rows)
+        images = np.zeros((count, *canvas, 3), np.uint8)
+        sizes = np.zeros((count, 2), np.int32)
+        boxes = np.full((count, self.max_boxes, 4), -1, np.float32)
+        labels = np.full((count, self.max_boxes), -1, np.int32)
+        for slot, row in enumerate(self.rows):
+            rng = np.random.default_rng((self.seed, epoch, index * self.batch_size + row))
+            made = None if samples[row] == BLANK else self._decode(int(samples[row]))
             if made is None:
                 continue
             images[slot], sizes[slot], found, names = self._example(*made, canvas, rng)

@@ -87,6 +87,13 @@ def read_reduced(
     return _decode(path, data, by), by
 
 
+def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:
+    """As ``read_image``, of a file's bytes; ``name`` is what an error calls it."""
+    path = Path(name)
+    _checked_size(path, data)
+    return _decode(path, data, 1)
+
+
 def _read(path: str | os.PathLike) -> tuple[Path, bytes]:
     path = _picture_file(path)
     try:

@@ -99,13 +99,26 @@ def _jax_step(model, parts: int, batch, state):
         return (totals, others, metrics), logs
 
     divided = tree.map_structure(
-        lambda each: ops.reshape(each, (parts, each.shape[0] // parts, *each.shape[1:])), batch
+        lambda each: _of_all_devices(
+            ops.reshape(each, (parts, each.shape[0] // parts, *each.shape[1:]))
+        ),
+        batch,
     )
     start = [ops.zeros_like(weight) for weight in trainable], others, metrics
     (totals, others, metrics), logs = jax.lax.scan(add, start, divided)
     means = [total / parts for total in totals]
     trainable, optimizer = model.optimizer.stateless_apply(optimizer, means, trainable)
     return tree.map_structure(lambda each: each[-1], logs), (trainable, others, optimizer, metrics)
+
+
+def _of_all_devices(array):
+    """Parts of a batch (parts, images, ...), of which each device is to take its share of each."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return array
+    axes = [None, distribution.batch_dim_name, *(None,) * (len(array.shape) - 2)]
+    layout = keras.distribution.TensorLayout(axes, distribution.device_mesh)
+    return keras.distribution.distribute_tensor(array, layout)
 
 
 _STEPS = {"torch": _torch_step, "tensorflow": _tensorflow_step, "jax": _jax_step}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,14 +21,15 @@ class Draws(keras.random.SeedGenerator):
         stream: tells draws apart that share a seed.
 
     Attributes:
-        place: of this process among those that share each batch.
+        place: of this process among those that share each batch; or a function that gives it.
         places: how many those are.
     """
 
     def __init__(self, seed: int, stream: int = 0):
         super().__init__(seed)
         self.stream = stream
-        self.place, self.places = 0, 1
+        self.place: Any = 0
+        self.places = 1
 
     def uniform(self, shape):
         """Uniform float32 in [0, 1) for the next rows; shape as of ``ops.random.uniform``."""
@@ -34,4 +37,5 @@ class Draws(keras.random.SeedGenerator):
         drawn = self.state.value * 1  # a copy
         counted = ops.stack([ops.zeros_like(rows), rows])
         self.state.assign(drawn + self.places * counted)
-        return uniform(drawn + self.place * counted, shape, self.stream)
+        place = ops.cast(self.place() if callable(self.place) else self.place, rows.dtype)
+        return uniform(drawn + place * counted, shape, self.stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -90,6 +90,9 @@ class FasterRCNN(keras.Model):
         self.seed = seed
         self.rpn_draws, self.roi_draws = (Draws(seed, stream) for stream in range(2))
         self._parts = 1
+        # On a share of each batch: losses (4,) -> their means over all shares; how many those are.
+        self.average_losses: Callable[[Any], Any] | None = None
+        self._shares = 1
         self.loss_means = [keras.metrics.Mean(name=name) for name in LOSSES]
         # Adds up 1, 2, 4, 8 for each of the losses whenever it is NaN or infinite.
         self.not_finite = keras.metrics.Sum(name=NOT_FINITE)
@@ -136,7 +139,8 @@ class FasterRCNN(keras.Model):
         See ``models/accumulation.py`` and ``models/torch_step.py``.
         """
         step = super().train_step if self.parts == 1 else partial(step_in_parts, self, self.parts)
-        if keras.config.backend() != "torch":
+        # What several processes do together is not recorded.
+        if keras.config.backend() != "torch" or self.average_losses is not None:
             return step(*arguments)
         if self._recorded_steps is None:
             from frcnn.models.torch_step import RecordedSteps
@@ -153,6 +157,21 @@ class FasterRCNN(keras.Model):
     def parts(self, count: int):
         self._parts = count
         self.train_function = None  # Keras makes it anew
+
+    def take_share(self, place: Any, places: int, average: Callable[[Any], Any], apart: bool):
+        """Train on one of the equal shares of each batch from now on.
+
+        Args:
+            place: of this share among them; a tensor, or a function that gives it in a step.
+            places: how many there are.
+            average: losses (4,) of this share -> their means over all shares, whose gradient is
+                what this share has to give.
+            apart: whether the metrics of this network see no other share.
+        """
+        for draws in (self.rpn_draws, self.roi_draws):
+            draws.place, draws.places = place, places
+        self.average_losses = average
+        self._shares = places if apart else 1
 
     def call(self, inputs, training=False):
         """Run the network up to its proposals.
@@ -217,7 +236,10 @@ class FasterRCNN(keras.Model):
             *self._rpn_losses(x["sizes"], boxes, labels, y_pred),
             *self._roi_losses(x["sizes"], boxes, labels, y_pred, training),
         )
-        return self._track(ops.stack(losses), ops.cast(ops.shape(labels)[0], "float32"))
+        losses = ops.stack(losses)
+        if training and self.average_losses is not None:
+            losses = self.average_losses(losses)
+        return self._track(losses, ops.cast(ops.shape(labels)[0] * self._shares, "float32"))
 
     def _track(self, losses, images):
         """Losses (4,) of so many images -> their sum, of which ``fit`` keeps the means."""

@@ -16,6 +16,8 @@ from frcnn.models.faster_rcnn import LOSSES, NOT_FINITE
 from frcnn.training.run import Run
 from frcnn.training.validation import FIGURES
 
+SAME_SIGNAL = 1.0  # seconds within which another signal is the same one, passed on
+
 
 class TrainingError(UserError):
     """A training that cannot go on; the message says where, why and what to try."""
@@ -24,7 +26,12 @@ class TrainingError(UserError):
 class StopOnInterrupt(keras.callbacks.Callback):
     """Ctrl-C and SIGTERM end the training after the step they come in.
 
-    A second signal ends it at once.
+    A second signal ends it at once; but launchers of processes pass on what a terminal has sent to
+    all of them already, so that soon after the first it counts as the same.
+
+    Args:
+        highest: gives the highest of the numbers that the processes call it with: all of them end
+            after the same step, whichever of them the signal came to.
 
     Attributes:
         interrupted: whether one came.
@@ -32,9 +39,11 @@ class StopOnInterrupt(keras.callbacks.Callback):
         within_epoch: whether the training ended before the last step of an epoch.
     """
 
-    def __init__(self):
+    def __init__(self, highest: Callable[[int], int] = lambda number: number):
         super().__init__()
         self.interrupted = self.terminated = self.within_epoch = False
+        self._highest = highest
+        self._came, self._moment = 0, 0.0  # 1 for SIGINT, 2 for SIGTERM, and when
         self._previous: dict[int, Any] = {}
 
     def take(self):
@@ -47,9 +56,15 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs: Any = None):
         """Stop if asked to."""
+        self.agree()
         if self.interrupted:
             self.model.stop_training = True
             self.within_epoch = batch + 1 < self.params["steps"]
+
+    def agree(self):
+        """Find out whether a signal came to any process; all call this together."""
+        came = self._highest(self._came)
+        self.interrupted, self.terminated = came > 0, came == 2
 
     def restore(self):
         """Give the signals back."""
@@ -58,9 +73,10 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self._previous = {}
 
     def _interrupt(self, number, frame):
-        if self.interrupted:
+        if not self._came:
+            self._came, self._moment = 1 + (number == signal.SIGTERM), time.monotonic()
+        elif time.monotonic() - self._moment > SAME_SIGNAL:
             raise KeyboardInterrupt
-        self.interrupted, self.terminated = True, number == signal.SIGTERM
 
 
 class WatchLosses(keras.callbacks.Callback):

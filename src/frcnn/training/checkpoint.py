@@ -38,6 +38,7 @@ class Checkpoint(keras.callbacks.Callback):
         stop: whether the training is being stopped.
         minutes: between states within an epoch.
         say: called with a sentence.
+        writes: whether this process is the one that writes; all of them restore.
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class Checkpoint(keras.callbacks.Callback):
         stop: StopOnInterrupt,
         minutes: float,
         say: Callable[[str], None],
+        writes: bool = True,
     ):
         super().__init__()
         self._run, self._network, self._batches = run, network, batches
         self._history, self._validate, self._stop = history, validate, stop
-        self._minutes, self._say = minutes, say
+        self._minutes, self._say, self._writes = minutes, say, writes
         self._metrics: dict[str, np.ndarray] = {}
         self._epoch = self._skipped = 0
         self._saved = time.monotonic()
@@ -90,6 +92,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save(self, epoch: int, step: int) -> None:
         """Write the state after ``step`` steps of the epoch after ``epoch`` finished ones."""
+        if not self._writes:
+            return
         if keras.config.backend() == "jax":
             self._network.jax_state_sync()  # it trains on copies
         arrays = (

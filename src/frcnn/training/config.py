@@ -6,11 +6,13 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 
 from frcnn.errors import UserError
+
+Wanted = int | Literal["auto"]  # devices of a machine
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Config:
             alone, 1 is strong.
         epoch_images: count an epoch as this many images. Left out: one pass over the data.
         workers: threads that decode and augment.
+        devices: GPUs, TPU cores or processes of this machine that share each batch: a number, or
+            auto for all accelerators (docs/devices.md).
+        ray: have the command train in workers of Ray, as many as --devices says; when one dies
+            they are started again, and the training goes on from its last state.
+        track: where to send figures and pictures too: tensorboard, wandb, mlflow or trackio.
         save_every: minutes between states of the training that --resume can go on from; one is
             also saved after each epoch and when the training is stopped.
         samples_every: epochs between pictures of validation detections; 0 is never.
@@ -93,6 +100,9 @@ class Config:
     photometric: float = 0.5
     epoch_images: Annotated[int | None, arg(metavar="COUNT")] = None
     workers: int = 2
+    devices: Annotated[Wanted, arg(metavar="auto|N")] = "auto"
+    ray: bool = False
+    track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
     save_every: Annotated[float, arg(metavar="MINUTES")] = 10.0
     samples_every: int = 5
     on_nan: Literal["stop", "skip"] = "stop"
@@ -106,6 +116,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise UserError(f"{_flag(name)} must be at least {low}. Received: {value}.")
+        if self.devices != "auto" and self.devices < 1:
+            raise UserError(f"--devices is auto or at least 1. Received: {self.devices}.")
         for name in ("lr", "clip", "crop"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -181,9 +193,15 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _choices(hint) -> tuple[Any, ...]:
+    """The types and the literal values that a field may have."""
+    parts = get_args(hint)
+    return tuple(each for part in parts for each in _choices(part)) if parts else (hint,)
+
+
 def _fits(value, hint) -> bool:
     """Whether a TOML value is of a field's type; whole numbers serve as floats."""
-    types = get_args(hint) or (hint,)
+    types = _choices(hint)
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         return True
     return type(value) in types or value in types

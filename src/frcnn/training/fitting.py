@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -13,10 +15,12 @@ from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.callbacks import History, StopOnInterrupt, WatchLosses
 from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
+from frcnn.training.devices import ByTheFirst, Devices
 from frcnn.training.display import Display
 from frcnn.training.memory import is_out_of_memory
 from frcnn.training.run import Run
-from frcnn.training.validation import Validate
+from frcnn.training.tracking import Track, open_tracking
+from frcnn.training.validation import Validate, picture_batch
 
 
 class Fitting:
@@ -29,6 +33,7 @@ class Fitting:
         detector: wraps the network.
         batches: the training data.
         validation: the validation images, or None.
+        devices: what trains together.
         console: where it reports.
     """
 
@@ -40,11 +45,12 @@ class Fitting:
         detector: Detector,
         batches: DetectionBatches,
         validation: Dataset | None,
+        devices: Devices,
         console: Console,
     ):
         self._config, self._run, self._network = config, run, network
-        self._batches, self._console = batches, console
-        self._stop = StopOnInterrupt()
+        self._batches, self._devices, self._console = batches, devices, console
+        self._stop = StopOnInterrupt(devices.highest)
         self._history = History(run, batches, validated=validation is not None)
         self._validate = Validate(
             run,
@@ -63,16 +69,23 @@ class Fitting:
             self._stop,
             config.save_every,
             self.say,
+            writes=devices.first,
         )
+        self._watch = WatchLosses(batches, config.on_nan == "skip", self._keep_last)
+        self._tracking: list[Track] = []
 
-        self._watch = WatchLosses(batches, config.on_nan == "skip", self._validate.keep_last)
+    def _keep_last(self) -> Path:
+        return Path(self._devices.by_the_first(lambda: str(self._validate.keep_last())))
 
     def say(self, text: str) -> None:
         """Report a sentence."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def save(self) -> None:
-        """Save the state before the first step."""
+    def begin(self, classes: Sequence[str]) -> None:
+        """Save the first training batch as a picture, and the state before the first step."""
+        if self._devices.first:
+            self._track()
+            picture_batch(self._run, self._batches, classes)
         self._checkpoint.save(0, 0)
 
     def restore(self) -> tuple[int, int]:
@@ -87,12 +100,16 @@ class Fitting:
             KeyboardInterrupt: after Ctrl-C, once everything is saved.
             SystemExit: after SIGTERM, likewise; of status 0.
         """
+        if self._devices.first:
+            self._track()
         self._stop.take()
         try:
             while not self._fitted(epoch, step):
                 epoch, step = self.restore()
         finally:
             self._stop.restore()
+            for each in self._tracking:
+                each.close()
         for fault in self._batches.faults:
             self.say(f"Left out while training: {fault}")
         if self._watch.skipped:
@@ -100,6 +117,10 @@ class Fitting:
         if self._stop.interrupted:
             self.say(f"Stopped. To go on: frcnn train --resume {self._run.folder}")
             raise SystemExit(0) if self._stop.terminated else KeyboardInterrupt
+
+    def _track(self) -> None:
+        """Open what tracks the run, before there is a picture to send."""
+        self._tracking = self._tracking or open_tracking(self._config, self._run, self._history)
 
     def _fitted(self, epoch: int, step: int) -> bool:
         """Train to the end; False if memory ran out and smaller parts may do."""
@@ -122,9 +143,14 @@ class Fitting:
         return False
 
     def _more_parts(self) -> int | None:
-        """The next number of equal parts that halves them or more; None for single images."""
-        batch, parts = self._config.batch, self._network.parts
-        return next((n for n in range(2 * parts, batch + 1) if batch % n == 0), None)
+        """The next number of equal parts that halves them or more; None for single images.
+
+        None, too, for several processes: the others wait for this one within a step.
+        """
+        if self._devices.processes > 1:
+            return None
+        share, parts = self._devices.share_of(self._config.batch), self._network.parts
+        return next((n for n in range(2 * parts, share + 1) if share % n == 0), None)
 
     def _fit(self, epoch: int, step: int) -> None:
         config, steps = self._config, len(self._batches)
@@ -134,11 +160,10 @@ class Fitting:
         callbacks = [
             FollowEpochs(self._batches),
             self._stop,
-            self._validate,
-            self._history,
+            ByTheFirst(self._devices, [self._validate, self._history, *self._tracking]),
             self._checkpoint,
             self._watch,
-            display,
+            *([display] if self._devices.first else []),
         ]
 
         def fit(data, first: int, end: int) -> None:
@@ -150,6 +175,7 @@ class Fitting:
                 callbacks=callbacks,
                 verbose=0,  # type: ignore[arg-type]
             )
+            self._stop.agree()
 
         display.open()
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -64,6 +66,8 @@ class SGD(keras.optimizers.SGD):
     def __init__(self, learning_rate=0.01, momentum=0.0, decay: float = 0.0, **kwargs):
         super().__init__(learning_rate, momentum, **kwargs)
         self.decay = decay
+        # Of devices that share a step: each one's gradients -> their means.
+        self.average_gradients: Callable[[list[Any]], list[Any]] | None = None
 
     def decays(self, variable) -> bool:
         """Whether a variable's gradient gets its share of the variable."""
@@ -83,6 +87,8 @@ class SGD(keras.optimizers.SGD):
         if self._one_pass_serves():
             self._apply_in_one_pass(grads, trainable_variables)
         else:
+            if self.average_gradients is not None:
+                grads = self.average_gradients(list(grads))
             super().apply(_finite_or_zero(grads), trainable_variables)
 
     def _one_pass_serves(self) -> bool:

@@ -56,6 +56,11 @@ class Run:
         return self.folder / "training.state"
 
     @property
+    def tracked(self) -> Path:
+        """What a tracking library calls the run, so that it goes on there on resuming."""
+        return self.folder / "tracked"
+
+    @property
     def samples(self) -> Path:
         """Pictures of training batches and of validation detections."""
         return self.folder / "samples"
@@ -80,12 +85,32 @@ class Run:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (run.state, run.best, run.last, run.history, run.metrics):
+            for old in (
+                *folder.glob("tensorboard/events.*"),
+                run.state,
+                run.best,
+                run.last,
+                run.history,
+                run.metrics,
+                run.tracked,
+            ):
                 old.unlink(missing_ok=True)
             run.config_file.write_text(config.to_toml(), "utf-8")
         except OSError as error:
             raise UserError(f"The run folder {folder} cannot be written: {error}.") from error
         return run, config
+
+    def read_config(self) -> Config:
+        """What the run was asked to do, with this folder, wherever it was made.
+
+        Raises:
+            UserError: there is no run in the folder; its configuration cannot be read.
+        """
+        if not self.config_file.is_file():
+            raise UserError(
+                f"There is no run to resume in {self.folder}: it has no {self.config_file.name}."
+            )
+        return replace(Config.from_toml(self.config_file), out=str(self.folder))
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write all epochs so far; the columns are those of the first row."""

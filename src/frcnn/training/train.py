@@ -20,17 +20,17 @@ from frcnn.data.transforms import (
     Transform,
     VerticalFlip,
 )
-from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.config import Config
+from frcnn.training.devices import Devices, open_devices
 from frcnn.training.fitting import Fitting
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.plan import Room, measure_step, plan_steps
 from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
-from frcnn.training.validation import picture_batch
+from frcnn.training.tracking import check_tracker
 from frcnn.zoo.presets import build_network, preset
 from frcnn.zoo.weights import load_weights
 
@@ -57,11 +57,18 @@ def train(config: Config, console: Console | None = None) -> Run:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
         SystemExit: after SIGTERM, likewise; of status 0.
     """
-    console = console or Console()
+    check_tracker(config.track)
+    with open_devices(config.devices) as devices:
+        return _train(config, devices, _of_the_first(devices, console))
+
+
+def _train(config: Config, devices: Devices, console: Console) -> Run:
+    devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
     splits = _open(config, console)
     batches = _batches(config, splits)
-    parts = _planned_parts(config, splits, batches, console)
-    network = _network(config, splits)
+    parts = _planned_parts(config, splits, batches, devices, console)
+    with devices.scope():
+        network = _network(config, splits)
     network.parts = parts
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
@@ -69,8 +76,9 @@ def train(config: Config, console: Console | None = None) -> Run:
         ours = config.weights == "imagenet" or config.weights.endswith(".keras")
         text = report.brief() if ours else str(report)
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
-    run, config = Run.create(config)
-    _fit(config, run, network, batches, splits, console, resumed=False)
+    run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
+    config = replace(config, out=str(run.folder))
+    _fit(config, run, network, batches, splits, devices, console, resumed=False)
     return run
 
 
@@ -90,18 +98,25 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
     Raises:
         UserError: no run is in the folder, its state is damaged, or the data have changed.
     """
-    console = console or Console()
     run = Run(folder)
-    if not run.config_file.is_file():
-        raise UserError(f"There is no run to resume in {folder}: it has no {run.config_file.name}.")
-    config = replace(Config.from_toml(run.config_file), out=str(folder))
-    if not run.state.exists():
-        console.print(f"No state was saved in {folder} yet: the training starts again.")
-        return train(replace(config, overwrite=True), console)
-    splits = _open(config, console)
-    batches = _batches(config, splits)
-    _fit(config, run, _network(config, splits), batches, splits, console, resumed=True)
+    config = run.read_config()
+    check_tracker(config.track)
+    with open_devices(config.devices) as devices:
+        console = _of_the_first(devices, console)
+        if not devices.by_the_first(run.state.exists):
+            console.print(f"No state was saved in {folder} yet: the training starts again.")
+            return _train(replace(config, overwrite=True), devices, console)
+        splits = _open(config, console)
+        batches = _batches(config, splits)
+        with devices.scope():
+            network = _network(config, splits)
+        _fit(config, run, network, batches, splits, devices, console, resumed=True)
     return run
+
+
+def _of_the_first(devices: Devices, console: Console | None) -> Console:
+    """Where to report: only the first process does."""
+    return console or Console() if devices.first else Console(quiet=True)
 
 
 def _open(config: Config, console: Console) -> Splits:
@@ -117,18 +132,24 @@ def _network(config: Config, splits: Splits) -> FasterRCNN:
 
 
 def _planned_parts(
-    config: Config, splits: Splits, batches: DetectionBatches, console: Console
+    config: Config, splits: Splits, batches: DetectionBatches, devices: Devices, console: Console
 ) -> int:
     """In how many parts steps are taken: those asked for, or as few as fit into memory."""
+    share = devices.share_of(config.batch, config.parts or 1)
     if config.parts is not None:
         return config.parts
     canvas = max(batches.canvases, key=math.prod)
     kind = (config.preset, len(splits.train.classes), config.frozen, config.rois)
-    room = Room.now()
-    memory = measure_step(lambda: _network(config, splits), canvas, batches.max_boxes, kind)
-    plan = plan_steps(memory, config.batch, room)
-    console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
-    return plan.parts
+
+    def plan() -> int:
+        room = Room.now()
+        with devices.apart():
+            memory = measure_step(lambda: _network(config, splits), canvas, batches.max_boxes, kind)
+        found = plan_steps(memory, share, room)
+        console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+        return found.parts
+
+    return devices.by_the_first(plan)
 
 
 def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[Size, ...]:
@@ -148,28 +169,33 @@ def _fit(
     network: FasterRCNN,
     batches: DetectionBatches,
     splits: Splits,
+    devices: Devices,
     console: Console,
     resumed: bool,
 ) -> None:
     chosen = preset(config.preset)
     detector = _detector(network, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
-    network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
-    network.optimizer.build(network.trainable_variables)
-    fitting = Fitting(config, run, network, detector, batches, splits.validation, console)
+    with devices.scope():
+        network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
+        network.optimizer.build(network.trainable_variables)
+    fitting = Fitting(config, run, network, detector, batches, splits.validation, devices, console)
     place = fitting.restore() if resumed else (0, 0)
+    devices.share_of(config.batch, network.parts)
+    batches.rows = devices.rows(config.batch, network.parts)
+    devices.join(network)
     if place[0] == config.epochs:
         fitting.say(f"The training in {run.folder} is complete: {config.epochs} epochs.")
         return
+    shared = f" on {devices.count} devices" if devices.count > 1 else ""
     fitting.say(
         f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
-        f"{len(batches)} steps, batch {config.batch}, canvases "
+        f"{len(batches)} steps, batch {config.batch}{shared}, canvases "
         f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
         f"Run folder: {run.folder}"
     )
     if not resumed:
-        picture_batch(run, batches, splits.train.classes)
-        fitting.save()
+        fitting.begin(splits.train.classes)
     fitting.fit(*place)
 
 
