@@ -51,6 +51,7 @@ class FasterRCNN(keras.Model):
         cascade_targets: which of those boxes train each further head; all of them are kept.
         box_loss: "smooth_l1" of the deltas, or "giou" of the boxes (Rezatofighi et al. 2019).
         seed: of the two samplings.
+        label_smoothing: in the class loss of the second stage, 0..1.
 
     Raises:
         ValueError: another ``box_loss``; a cascade without its targets or with class-wise boxes.
@@ -69,6 +70,7 @@ class FasterRCNN(keras.Model):
         cascade_targets: Sequence[RoITargetRule] = (),
         box_loss: str = "smooth_l1",
         seed: int = 0,
+        label_smoothing: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -83,6 +85,7 @@ class FasterRCNN(keras.Model):
         self.rpn_rule = rpn_targets
         self.roi_rules = (roi_targets, *cascade_targets)
         self.box_loss = box_loss
+        self.label_smoothing = label_smoothing
         self._check_cascade()
         self.seed = seed
         self.sampling_seed = keras.random.SeedGenerator(seed)
@@ -237,7 +240,8 @@ class FasterRCNN(keras.Model):
         logits, deltas = head(y_pred["features"], rois, training=training)
         foreground = classes >= 0
         count = _count(sampled)
-        entropy = softmax_cross_entropy(logits, ops.where(foreground, classes, head.num_classes))
+        answers = ops.where(foreground, classes, head.num_classes)
+        entropy = softmax_cross_entropy(logits, answers, self.label_smoothing)
         if head.class_agnostic:
             own = deltas[:, :, 0]  # [B, R, 4]
         else:  # the deltas of the RoI's own class
@@ -281,6 +285,7 @@ class FasterRCNN(keras.Model):
             "cascade_targets": [asdict(rule) for rule in self.roi_rules[1:]],
             "box_loss": self.box_loss,
             "seed": self.seed,
+            "label_smoothing": self.label_smoothing,
         }
 
     @classmethod

@@ -80,6 +80,35 @@ class StopOnNonFinite(keras.callbacks.Callback):
             )
 
 
+class StopEarly(keras.callbacks.Callback):
+    """Ends the training after some epochs without a better validation AP.
+
+    Must come after the history in Keras's list.
+
+    Args:
+        history: its rows say how long ago the best was; so do those of a training that goes on.
+        patience: how many epochs; 0 never ends it.
+    """
+
+    def __init__(self, history: History, patience: int):
+        super().__init__()
+        self._history, self._patience = history, patience
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to stop. An epoch as good as the best is a better one."""
+        if not self._patience:
+            return False
+        scores = [row["val_AP"] for row in self._history.rows]
+        ranked = [(-1.0 if math.isnan(s) else s, epoch) for epoch, s in enumerate(scores, start=1)]
+        return bool(ranked) and len(scores) - max(ranked)[1] >= self._patience
+
+    def on_epoch_end(self, epoch, logs: Any = None):
+        """Stop if it is time to."""
+        if self.due:
+            self.model.stop_training = True
+
+
 class History(keras.callbacks.Callback):
     """Keeps ``history.csv``: a row an epoch.
 

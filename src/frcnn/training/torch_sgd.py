@@ -11,19 +11,21 @@ from torch.optim.sgd import sgd
 
 
 class Group(NamedTuple):
-    """Weights that decay alike.
+    """Weights that decay alike and have the same learning rate.
 
     Args:
         weights: changed in place.
         gradients: of the weights; changed too.
         velocities: momentum times the last step's, less the learning rate times the gradient.
         decay: share of a weight that is added to its gradient.
+        pace: the learning rate is multiplied by it.
     """
 
     weights: list[torch.Tensor]
     gradients: list[torch.Tensor]
     velocities: list[torch.Tensor]
     decay: float
+    pace: float = 1.0
 
 
 @torch.no_grad()
@@ -44,8 +46,7 @@ def sgd_step(
         scale = clip / norm.clamp(min=clip)  # NaN stays: the training's end is not hidden
     step = _one_pass if rate.device.type == "cpu" else _many_passes
     for group in groups:
-        if group.weights:
-            step(group, rate, scale, momentum)
+        step(group, group.pace * rate, scale, momentum)
 
 
 def _one_pass(group: Group, rate, scale, momentum: float) -> None:
@@ -76,3 +77,20 @@ def _many_passes(group: Group, rate, scale, momentum: float) -> None:
     many._foreach_mul_(group.velocities, momentum)
     many._foreach_add_(group.velocities, gradients)
     many._foreach_add_(group.weights, group.velocities)
+
+
+@torch.no_grad()
+def approach(
+    averages: list[torch.Tensor], weights: list[torch.Tensor], share: torch.Tensor
+) -> None:
+    """Move averages by a ``share``, a scalar tensor, of the way to the weights, in place.
+
+    An average that equals its weight stays as it is, to the last bit.
+    """
+    many: Any = torch
+    if share.device.type == "cpu":  # where its value costs nothing: a single pass
+        many._foreach_lerp_(averages, weights, float(share))
+        return
+    ways = many._foreach_sub(weights, averages)
+    many._foreach_mul_(ways, share)
+    many._foreach_add_(averages, ways)

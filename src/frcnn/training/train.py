@@ -10,23 +10,17 @@ from rich.console import Console
 
 from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.resizing import Size, plan_canvases
-from frcnn.data.transforms import (
-    HorizontalFlip,
-    Photometric,
-    RandomCrop,
-    Rotate90,
-    ScaleJitter,
-    Transform,
-    VerticalFlip,
-)
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.training.callbacks import History, StopOnInterrupt, StopOnNonFinite
+from frcnn.training.augmentation import transforms_of, variety_of
+from frcnn.training.callbacks import History, StopEarly, StopOnInterrupt, StopOnNonFinite
 from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
 from frcnn.training.display import Display
+from frcnn.training.evaluated import needs_another, precision, show
+from frcnn.training.freezing import Freezing
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
@@ -59,7 +53,7 @@ def train(config: Config, console: Console | None = None) -> Run:
     """
     console = console or Console()
     splits = _open(config, console)
-    network = _network(config, splits)
+    network = _network(config, splits, config.precision)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
         # Of what was made for this network, only what does not fit is news.
@@ -96,7 +90,8 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
         console.print(f"No state was saved in {folder} yet: the training starts again.")
         return train(replace(config, overwrite=True), console)
     splits = _open(config, console)
-    _fit(config, run, _network(config, splits), splits, console, resumed=True)
+    network = _network(config, splits, config.precision)
+    _fit(config, run, network, splits, console, resumed=True)
     return run
 
 
@@ -106,10 +101,11 @@ def _open(config: Config, console: Console) -> Splits:
     return splits
 
 
-def _network(config: Config, splits: Splits) -> FasterRCNN:
+def _network(config: Config, splits: Splits, computing: str) -> FasterRCNN:
     keras.utils.set_random_seed(config.seed)
     classes = len(splits.train.classes)
-    return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
+    with precision(computing):
+        return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
 
 
 def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[Size, ...]:
@@ -128,10 +124,13 @@ def _fit(
 ) -> None:
     chosen = preset(config.preset)
     batches = _batches(config, splits, config.size or chosen.size)
-    detector = _detector(network, splits, batches, chosen.rule)
+    shown = _network(config, splits, "float32") if needs_another(config) else network
+    detector = _detector(shown, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
-    network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
+    network.label_smoothing = config.label_smoothing
+    network.compile(build_optimizer(config, peak, config.epochs * len(batches), network))
     network.optimizer.build(network.trainable_variables)
+    freezing = Freezing(network, config.freeze_epochs)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -145,10 +144,12 @@ def _fit(
         config.epochs,
         config.samples_every,
         lambda: stop.within_epoch,
+        lambda: None if shown is network else show(network, shown),
     )
+    early = StopEarly(history, config.patience)
     checkpoint = Checkpoint(run, network, batches, history, validate, stop, config.save_every, say)
     epoch, step = checkpoint.restore() if resumed else (0, 0)
-    if epoch == config.epochs:
+    if epoch == config.epochs or early.due:
         say(f"The training in {run.folder} is complete: {epoch} epochs.")
         return
     say(
@@ -164,7 +165,10 @@ def _fit(
         checkpoint.save(0, 0)
     done = epoch * len(batches) + step
     display = Display(console, history, config.batch, config.epochs, len(batches), done)
-    callbacks = [FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, checkpoint]
+    callbacks = [
+        *(FollowEpochs(batches), stop, StopOnNonFinite()),
+        *(validate, history, early, checkpoint),
+    ]
 
     def fit(data, first: int, end: int) -> None:
         network.fit(
@@ -179,14 +183,19 @@ def _fit(
     stop.take()
     display.open()
     try:
-        if step:
-            fit(Rest(batches, step), epoch, epoch + 1)
-            epoch += 1
-        if epoch < config.epochs and not stop.interrupted:
-            fit(batches, epoch, config.epochs)
+        for first, end in freezing.spans(epoch, config.epochs):
+            if step:
+                fit(Rest(batches, step), first, first + 1)
+                first, step = first + 1, 0
+            if first < end and not stop.interrupted:
+                fit(batches, first, end)
+            if stop.interrupted or early.due:
+                break
     finally:
         stop.restore()
         display.close()
+    if early.due:
+        say(f"Stopped: no better validation AP for {config.patience} epochs.")
     for fault in batches.faults:
         say(f"Left out while training: {fault}")
     if stop.interrupted:
@@ -201,25 +210,6 @@ def _report_data(splits: Splits, console: Console) -> None:
     console.print(splits.note, highlight=False, soft_wrap=True)
 
 
-def _transforms(config: Config) -> tuple[Transform, ...]:
-    """The augmentation that the configuration asks for, geometry first."""
-    chosen: list[Transform] = []
-    if config.horizontal_flip:
-        chosen.append(HorizontalFlip())
-    if config.vertical_flip:
-        chosen.append(VerticalFlip())
-    if config.rotate:
-        chosen.append(Rotate90(p=0.75))  # with "not at all", each of the four is as likely
-    if config.crop < 1:
-        chosen.append(RandomCrop(low=config.crop))
-    if config.scale_jitter:
-        chosen.append(ScaleJitter(1 / (1 + config.scale_jitter), 1 + config.scale_jitter))
-    if config.photometric:
-        strength = config.photometric
-        chosen.append(Photometric(0.125 * strength, 0.3 * strength, 0.3 * strength, 10 * strength))
-    return tuple(chosen)
-
-
 def _batches(config: Config, splits: Splits, short: int) -> DetectionBatches:
     long = long_side(short)
     return DetectionBatches(
@@ -228,7 +218,8 @@ def _batches(config: Config, splits: Splits, short: int) -> DetectionBatches:
         short,
         long,
         canvases=plan_canvases(splits.train.sizes(), short, long, STRIDE),
-        transforms=_transforms(config),
+        transforms=transforms_of(config),
+        variety=variety_of(config),
         seed=config.seed,
         steps=config.epoch_images and max(config.epoch_images // config.batch, 1),
         workers=config.workers,
@@ -243,7 +234,7 @@ def _detector(network: FasterRCNN, splits: Splits, batches: DetectionBatches, ru
             splits.train.classes,
             batches.short,
             batches.long,
-            canvases_in_use(batches.canvases, batches.short, batches.long),
+            canvases_in_use(batches.plain_canvases, batches.short, batches.long),
             rule,
         )
     )
