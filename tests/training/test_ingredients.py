@@ -53,8 +53,8 @@ def tiny_networks(monkeypatch):
 
 
 def config(data, out, **settings):
-    settings = {"epochs": 2, "samples_every": 0, **settings}
-    return Config(str(data), out=str(out), batch=2, size=64, weights="none", lr=0.02, **settings)
+    settings = {"epochs": 2, "samples_every": 0, "lr": 0.02, **settings}
+    return Config(str(data), out=str(out), batch=2, size=64, weights="none", **settings)
 
 
 def console():
@@ -201,7 +201,8 @@ def test_a_training_stopped_early_is_complete(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "Validate", Falling)
     said = console()
-    run = frcnn.train(config(data, tmp_path / "run", epochs=9, patience=2), said)
+    run = frcnn.train(config(data, tmp_path / "run", epochs=9, patience=2, lr=None), said)
+    assert "learning rate 0.005" in said.file.getvalue()  # the preset's, for two images a step
     assert len(history_of(run)) == 3
     assert "no better validation AP for 2 epochs" in said.file.getvalue()
     said = console()
@@ -224,6 +225,10 @@ def test_bfloat16_trains_nearly_the_same_and_saves_float32(data, tmp_path):
     assert all(weight.dtype == "float32" for weight in network.trainable_weights)
 
 
+def kind_of(tensor) -> str:
+    return keras.backend.standardize_dtype(tensor.dtype)
+
+
 def test_boxes_and_losses_are_float32_in_bfloat16():
     """RoIs keep their place to a fraction of a pixel, and what is computed of them is float32."""
     with precision("bfloat16"):
@@ -232,27 +237,23 @@ def test_boxes_and_losses_are_float32_in_bfloat16():
     network.compile(build_optimizer(Config("x"), 0.0, 10))
     show(network, exact)
     x, y = tiny_batch()
-    given = {}
-    pool = network.roi_head._pool
-    network.roi_head._pool = lambda features, rois: (given.update(rois=rois), pool(features, rois))[
-        1
-    ]
+    given, pool = [], network.roi_head._pool
+
+    def look(features, rois):
+        given.append(rois)
+        return pool(features, rois)
+
+    network.roi_head._pool = look
     found = network(x, training=True)
-    kinds = {
-        name: keras.backend.standardize_dtype(found[name].dtype)
-        for name in found
-        if name != "features"
-    }
-    assert {kinds[each] for each in ("rpn_logits", "rpn_deltas", "proposals")} == {"float32"}
-    assert {keras.backend.standardize_dtype(each.dtype) for each in found["features"]} == {
-        "bfloat16"
-    }
     loss = network.compute_loss(x, y, found)
-    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
-    rois = keras.ops.convert_to_numpy(given["rois"])
-    assert rois.dtype == np.float32 and (rois != np.round(rois)).any()
+    float32 = [found[name] for name in ("rpn_logits", "rpn_deltas", "proposals")]
+    assert {kind_of(each) for each in (*float32, *given, loss)} == {"float32"}
+    assert {kind_of(each) for each in found["features"]} == {"bfloat16"}
+    (rois,) = map(keras.ops.convert_to_numpy, given)
+    assert (rois != np.round(rois)).any()
     wanted = exact.compute_loss(x, y, exact(x, training=True))
-    assert float(loss) == pytest.approx(float(wanted), rel=0.05)
+    one, two = (float(keras.ops.convert_to_numpy(each)) for each in (loss, wanted))
+    assert one == pytest.approx(two, rel=0.05)
 
 
 def test_label_smoothing_reaches_the_loss():

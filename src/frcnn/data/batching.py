@@ -62,7 +62,7 @@ class DetectionBatches(keras.utils.PyDataset):
         variety: what is shown how often and how large; only where shuffled.
         seed: of the order and of the transforms.
         shuffle: a new order each epoch; else the data set's own, by canvas.
-        max_boxes: G, of more some are drawn; None takes the most of any sample, rounded up to 8, and
+        max_boxes: G, of more some are drawn; None takes the most of any sample, rounded up to 8;
             with mosaics twice as many, as these show twice as many objects on average.
         steps: batches an epoch; None makes an epoch one pass over the data.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
@@ -140,8 +140,8 @@ class DetectionBatches(keras.utils.PyDataset):
             for canvas in self._groups
             for scale in self.variety.scales
         }
-        held = one_if_needed([*scaled.values()])
-        return scaled if len(held) > 1 else dict.fromkeys(scaled, held[0])
+        first, *others = one_if_needed([*scaled.values()])
+        return scaled if others else dict.fromkeys(scaled, first)
 
     def __len__(self) -> int:
         if self.steps is not None:

@@ -100,8 +100,8 @@ class RoIHead(keras.layers.Layer):
         pooling: str = "align",
         **kwargs,
     ):
-        # In mixed precision the parts cast what they are given: RoIs stay float32, as with the eight
-        # bits of a bfloat16 they would be off by pixels.
+        # In mixed precision the parts cast what they are given; RoIs stay float32, for with the
+        # eight bits of a bfloat16 they would be off by pixels.
         super().__init__(**{"autocast": False, **kwargs})
         if num_classes < 1:
             raise ValueError(f"Expected num_classes of at least 1. Received: {num_classes}.")

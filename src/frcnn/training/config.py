@@ -77,7 +77,7 @@ class Config:
             recipe's, 0 without one.
         mosaic: share of the images that three others are joined with. Left out: the recipe's, 0
             without one.
-        close_mosaic: epochs at the end without mosaics.
+        close_mosaic: epochs at the end without mosaics. Left out: the recipe's, 2 without one.
         rare: show images with classes that fewer than this share of the images have more often;
             0 shows each once an epoch.
         crop: train on random crops that keep at least this share of each side; 1 is no cropping.
@@ -124,7 +124,7 @@ class Config:
     large_scale_jitter: bool = False
     multi_scale: Annotated[OfRecipe[float], arg(metavar="X")] = LEFT_OUT
     mosaic: Annotated[OfRecipe[float], arg(metavar="SHARE")] = LEFT_OUT
-    close_mosaic: int = 2
+    close_mosaic: Annotated[OfRecipe[int], arg(metavar="EPOCHS")] = LEFT_OUT
     rare: float = 0.0
     crop: float = 1.0
     photometric: float = 0.5
@@ -182,7 +182,7 @@ class Config:
 
 def _fits(value, hint) -> bool:
     """Whether a TOML value is of a field's type; whole numbers serve as floats."""
-    types = get_args(hint) or (hint,)
+    types = [each for part in get_args(hint) or (hint,) for each in get_args(part) or (part,)]
     if float in types and isinstance(value, int) and not isinstance(value, bool):
         return True
     return type(value) in types or value in types

@@ -80,7 +80,7 @@ class SGD(keras.optimizers.SGD):
         self.decay, self.ema = decay, ema
         self.slow, self.slowness = frozenset(slow), slowness
         self.averages: list[keras.Variable] = []
-        self._stepped: list[keras.Variable] | None = None
+        self._stepped: list[int] | None = None
 
     def build(self, variables):
         """Create the momenta, and the averages, which begin as the weights."""
@@ -97,7 +97,8 @@ class SGD(keras.optimizers.SGD):
 
         On JAX, Keras does not say so at the step itself.
         """
-        self._stepped = list(variables)
+        # Their places: variables kept here would become the optimizer's own.
+        self._stepped = [self._get_variable_index(variable) for variable in variables]
 
     def averaged(self) -> list[tuple[keras.Variable, keras.Variable]]:
         """Each weight with the average of it; empty if none are kept."""
@@ -133,7 +134,9 @@ class SGD(keras.optimizers.SGD):
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         """``apply`` to values in place of variables, for JAX; see ``step_only``."""
-        stepped = self._stepped or self._trainable_variables
+        stepped = self._trainable_variables
+        if self._stepped is not None:
+            stepped = [stepped[place] for place in self._stepped]
         mapping = [
             *zip(stepped, trainable_variables, strict=True),
             *zip(self.variables, optimizer_variables, strict=True),

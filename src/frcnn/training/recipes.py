@@ -1,4 +1,8 @@
-"""The named recipes: what ``--recipe`` gives for the settings that are left out."""
+"""The named recipes: what ``--recipe`` gives for the settings that are left out.
+
+Durations are those of two CPU cores with the default preset, which trains on 4 to 5 images a second
+at its size of 320 pixels. docs/recipes.md has the measurements, and how to repeat them.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,45 @@ def plain() -> dict[str, Any]:
         "label_smoothing": 0.0,
         "multi_scale": 0.0,
         "mosaic": 0.0,
+        "close_mosaic": 2,
     }
 
 
 def quick() -> dict[str, Any]:
-    """To see whether the data can be learnt at all."""
-    return {**plain(), "epochs": 4, "ema": 0.99}
+    """To see whether the data can be learnt at all.
+
+    Command: frcnn train DATA --recipe quick
+    Duration: BCCD, 205 images: 4 minutes.
+    Score: not measured.
+    """
+    return {**plain(), "epochs": 5, "ema": 0.999}
 
 
 def standard() -> dict[str, Any]:
-    """For most data."""
-    return {**plain(), "epochs": 10, "ema": 0.99}
+    """For most data.
+
+    Command: frcnn train DATA --recipe standard
+    Duration: BCCD, 205 images: 16 minutes.
+    Score: not measured.
+    """
+    return {**plain(), "epochs": 20, "ema": 0.999}
 
 
 def long() -> dict[str, Any]:
-    """For the best score where time does not matter."""
-    return {**plain(), "epochs": 50, "ema": 0.999, "multi_scale": 0.25, "mosaic": 0.5}
+    """For the best score where time does not matter.
+
+    Command: frcnn train DATA --recipe long
+    Duration: BCCD, 205 images: an hour.
+    Score: not measured.
+    """
+    return {
+        **plain(),
+        "epochs": 60,
+        "ema": 0.999,
+        "multi_scale": 0.25,
+        "mosaic": 0.5,
+        "close_mosaic": 10,
+    }
 
 
 RECIPES = {"quick": quick, "standard": standard, "long": long}

@@ -87,10 +87,18 @@ def approach(
 
     An average that equals its weight stays as it is, to the last bit.
     """
+    move = _move_in_one_pass if share.device.type == "cpu" else _move_in_many_passes
+    move(averages, weights, share)
+
+
+def _move_in_one_pass(averages, weights, share) -> None:
     many: Any = torch
-    if share.device.type == "cpu":  # where its value costs nothing: a single pass
-        many._foreach_lerp_(averages, weights, float(share))
-        return
+    many._foreach_lerp_(averages, weights, float(share))
+
+
+def _move_in_many_passes(averages, weights, share) -> None:
+    """For a device that a share read back would wait for."""
+    many: Any = torch
     ways = many._foreach_sub(weights, averages)
     many._foreach_mul_(ways, share)
     many._foreach_add_(averages, ways)
