@@ -21,12 +21,14 @@ from tiny import history_of, tiny_batch, tiny_network, write_voc
 pytestmark = pytest.mark.backend
 
 STEPS = 4
+# Compilers take a while for each shape, and again once the extractor is thawed.
+COMPILES = keras.config.backend() != "torch"
 EVERYTHING = {
     "ema": 0.9,
     "backbone_lr": 0.1,
     "label_smoothing": 0.1,
     "freeze_epochs": 1,
-    "multi_scale": 0.5,
+    "multi_scale": 0.0 if COMPILES else 0.5,
     "mosaic": 0.5,
     "close_mosaic": 1,
     "rare": 0.9,
@@ -82,7 +84,7 @@ def crash_after(monkeypatch, steps, action):
         action()
 
 
-@pytest.mark.parametrize("after", [STEPS - 1, STEPS, STEPS + 2])
+@pytest.mark.parametrize("after", [STEPS] if COMPILES else [STEPS - 1, STEPS, STEPS + 2])
 def test_everything_at_once_goes_on_exactly(data, tmp_path, monkeypatch, after, whole_runs):
     """The extractor is thawed after ``STEPS`` steps; mosaics end there too."""
     settings = config(data, tmp_path / "run", save_every=0.0, **EVERYTHING)

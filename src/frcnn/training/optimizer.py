@@ -90,7 +90,7 @@ class SGD(keras.optimizers.SGD):
         if self.ema:
             self.averages = self.add_optimizer_variables(self._trainable_variables, "average")
             for average, variable in zip(self.averages, self._trainable_variables, strict=True):
-                average.assign(variable)
+                average.assign(ops.copy(variable))  # JAX gives the memory of both away
 
     def step_only(self, variables) -> None:
         """Say which of the variables that it was built for it will be given gradients of.
