@@ -145,22 +145,7 @@ def test_averages_are_validated_and_saved_and_the_training_is_not_touched(data, 
     assert result.coco["AP"] == pytest.approx(last, abs=1e-6)
 
 
-def test_a_frozen_extractor_stays_and_is_thawed(data, tmp_path):
-    start = arrays_of(tiny_network().extractor.weights)
-
-    def extractor_after(**settings):
-        run = frcnn.train(config(data, tmp_path / "run", overwrite=True, **settings), console())
-        network = frcnn.load(run.last).model.network
-        assert all(layer.trainable for layer in network.extractor.layers)
-        return arrays_of(network.extractor.weights)
-
-    for one, two in zip(extractor_after(freeze_epochs=2), start, strict=True):
-        np.testing.assert_array_equal(one, two)
-    thawed = extractor_after(freeze_epochs=1)
-    assert all((one != two).any() for one, two in zip(thawed, start, strict=True) if one.ndim > 1)
-
-
-def test_frozen_stages_stay_frozen():
+def test_the_extractor_is_frozen_and_thawed_but_for_its_frozen_stages():
     network = tiny_network()
     network.extractor.layers[1].trainable = False
     network.compile(build_optimizer(Config("x"), 0.02, 10))
@@ -169,9 +154,12 @@ def test_frozen_stages_stay_frozen():
     seen = []
     for span in Freezing(network, 3).spans(1, 5):
         seen.append(span)
-        names = {id(each) for each in network.extractor.trainable_variables}
-        assert bool(names) == (span[0] >= 3)
-        network.train_on_batch(*tiny_batch())
+        weights = arrays_of(network.extractor.weights)
+        for _ in range(2):  # the first is of the warm-up
+            network.train_on_batch(*tiny_batch())
+        pairs = zip(arrays_of(network.extractor.weights), weights, strict=True)
+        changed = [bool((one != two).any()) for one, two in pairs]
+        assert changed == ([False] * 6 if span[0] < 3 else [False] * 2 + [True] * 4)
     assert seen == [(1, 3), (3, 5)]
     assert [id(each) for each in network.trainable_variables] == before
     assert [*Freezing(network, 0).spans(2, 4)] == [(2, 4)]
@@ -193,7 +181,9 @@ def test_early_stopping_counts_epochs_since_the_best(data, tmp_path):
     assert not StopEarly(Rows, 0).due
 
 
-def test_a_training_stopped_early_is_complete(data, tmp_path, monkeypatch):
+def test_a_training_stopped_early_is_complete_and_what_was_frozen_is_saved_trainable(
+    data, tmp_path, monkeypatch
+):
     scores = iter([0.5, 0.4, 0.3])
 
     class Falling(module.Validate):
@@ -203,26 +193,28 @@ def test_a_training_stopped_early_is_complete(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "Validate", Falling)
     said = console()
-    run = frcnn.train(config(data, tmp_path / "run", epochs=9, patience=2, lr=None), said)
+    settings = config(data, tmp_path / "run", epochs=9, patience=2, freeze_epochs=9, lr=None)
+    run = frcnn.train(settings, said)
     assert "learning rate 0.005" in said.file.getvalue()  # the preset's, for two images a step
     assert len(history_of(run)) == 3
     assert "no better validation AP for 2 epochs" in said.file.getvalue()
     said = console()
     resume(run.folder, said)
     assert "is complete: 3 epochs" in said.file.getvalue()
+    extractor = frcnn.load(run.last).model.network.extractor
+    assert all(layer.trainable for layer in extractor.layers)
+    weights = zip(extractor.weights, tiny_network().extractor.weights, strict=True)
+    for one, two in map(arrays_of, weights):
+        np.testing.assert_array_equal(one, two)
 
 
-def test_bfloat16_trains_nearly_the_same_and_saves_float32(data, tmp_path):
+def test_bfloat16_trains_and_saves_float32(data, tmp_path):
     before = keras.config.dtype_policy()
-    runs = [
-        frcnn.train(config(data, tmp_path / name, precision=name), console())
-        for name in ("float32", "bfloat16")
-    ]
+    run = frcnn.train(config(data, tmp_path / "run", precision="bfloat16"), console())
     assert keras.config.dtype_policy() == before
-    losses = np.array([[float(row["loss"]) for row in history_of(run)] for run in runs])
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
-    assert (losses[0] != losses[1]).any()
-    network = frcnn.load(runs[1].last).model.network
+    losses = [float(row["loss"]) for row in history_of(run)]
+    assert losses[1] < losses[0]
+    network = frcnn.load(run.last).model.network
     assert all(layer.compute_dtype == "float32" for layer in network._flatten_layers())
     assert all(weight.dtype == "float32" for weight in network.trainable_weights)
 
