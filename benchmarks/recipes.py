@@ -74,7 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=list(MEASURED), choices=MEASURED)
     parser.add_argument("--rows", nargs="+", default=["plain", "standard"], choices=ROWS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10, help="of all rows but quick and long")
+    parser.add_argument("--epochs", type=int, default=10, help="of all rows but the recipes")
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--minutes", type=float, help="stop after so long, to go on another time")
     parser.add_argument("--json", type=Path, default=Path("recipes.json"))
@@ -120,7 +120,7 @@ def command(given, data: str, row: str, seed: int, run: Path) -> list[str]:
         "overwrite": True,
         **ROWS[row],
     }
-    if row not in ("quick", "long"):
+    if "recipe" not in options:
         options["epochs"] = given.epochs
     flags = []
     for name, value in options.items():
