@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 import frcnn
+from frcnn.training import fitting
 from frcnn.training import train as module
-from frcnn.training.callbacks import StopEarly, StopOnNonFinite
+from frcnn.training.callbacks import History, StopEarly
 from frcnn.training.config import Config
 from frcnn.training.evaluated import precision, show
 from frcnn.training.freezing import Freezing
@@ -34,6 +35,7 @@ EVERYTHING = {
     "rare": 0.9,
     "large_scale_jitter": True,
     "patience": 3,
+    "parts": 2,
 }
 
 
@@ -55,7 +57,7 @@ def tiny_networks(monkeypatch):
 
 
 def config(data, out, **settings):
-    settings = {"epochs": 2, "samples_every": 0, "lr": 0.02, **settings}
+    settings = {"epochs": 2, "parts": 1, "samples_every": 0, "lr": 0.02, **settings}
     return Config(str(data), out=str(out), batch=2, size=64, weights="none", **settings)
 
 
@@ -72,15 +74,16 @@ class Crash(Exception):
 
 
 def crash_after(monkeypatch, steps, action):
-    seen = []
+    seen, count = [], History.on_train_batch_end
 
     def crash(self, batch, logs=None):
+        count(self, batch, logs)
         seen.append(batch)
         if len(seen) > steps:
             raise Crash
 
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(StopOnNonFinite, "on_train_batch_end", crash)
+        patch.setattr(History, "on_train_batch_end", crash)
         action()
 
 
@@ -186,12 +189,12 @@ def test_a_training_stopped_early_is_complete_and_what_was_frozen_is_saved_train
 ):
     scores = iter([0.5, 0.4, 0.3])
 
-    class Falling(module.Validate):
+    class Falling(fitting.Validate):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
             logs["val_AP"] = next(scores)
 
-    monkeypatch.setattr(module, "Validate", Falling)
+    monkeypatch.setattr(fitting, "Validate", Falling)
     said = console()
     settings = config(data, tmp_path / "run", epochs=9, patience=2, freeze_epochs=9, lr=None)
     run = frcnn.train(settings, said)
@@ -256,7 +259,7 @@ def test_label_smoothing_reaches_the_loss():
 
     def class_loss():
         network.loss_means[2].reset_state()
-        network.sampling_seed.state.assign([0, 0])
+        network.roi_draws.state.assign([0, 0])
         network.compute_loss(x, y, network(x, training=True))
         return float(network.loss_means[2].result())
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _LOWEST = {
     "epochs": 1,
     "batch": 1,
+    "parts": 1,
     "size": 32,
     "warmup": 0,
     "weight_decay": 0,
@@ -34,6 +35,7 @@ _SHARES = ("mosaic", "rare")
 _CHOICES = {
     "schedule": ("cosine", "step"),
     "precision": ("float32", "bfloat16"),
+    "on_nan": ("stop", "skip"),
     "recipe": (None, *RECIPES),
 }
 
@@ -61,6 +63,8 @@ def check(config: Config) -> None:
     for name in _SHARES:
         if wrong(name, lambda value: 0 <= value <= 1):
             raise refuse(name, "must be in 0..1")
+    if config.parts is not None and config.batch % config.parts:
+        raise refuse("parts", f"must divide --batch ({config.batch}) without a rest")
     if config.crop > 1:
         raise refuse("crop", "is a share of the image, 1 at most")
     for name, choices in _CHOICES.items():
