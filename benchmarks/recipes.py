@@ -129,7 +129,8 @@ def command(given, data: str, row: str, seed: int, run: Path) -> list[str]:
 
 
 def frcnn(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "frcnn.cli", *words], check=True, env=environment())
+    command = [sys.executable, "-m", "frcnn.cli", *words]
+    subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
 
 
 def train(words: list[str], run: Path, end: float | None) -> int | None:
