@@ -10,8 +10,9 @@ import pytest
 
 import frcnn
 from frcnn.backend import PREFERENCE, choose_backend, explaining_a_missing_backend
-from frcnn.cli import main
+from frcnn.cli import COMMANDS, main
 from frcnn.errors import UserError
+from frcnn.training.config import Config
 from tiny import write_voc
 
 ROOT = Path(__file__).parents[1]
@@ -170,3 +171,12 @@ def test_public_names():
     assert set(frcnn.__all__) <= set(dir(frcnn))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = frcnn.nonsense
+
+
+def test_recipes_are_chosen_by_name_and_flags_win(monkeypatch):
+    asked = []
+    monkeypatch.setitem(COMMANDS, Config, ("train", asked.append))
+    main(["train", "x", "--recipe", "long", "--mosaic", "0", "--epochs", "3"])
+    assert asked == [Config("x", recipe="long", mosaic=0.0, epochs=3)]
+    main(["train", "x"])
+    assert asked[1] == Config("x") and asked[1].epochs == 10

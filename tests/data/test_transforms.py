@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from frcnn.data.transforms import (
     HorizontalFlip,
+    LargeScaleJitter,
     Photometric,
     RandomCrop,
     Rotate90,
@@ -17,7 +18,7 @@ from frcnn.data.transforms import (
 
 COLOURS = np.array([[255, 60, 60], [60, 255, 60], [60, 60, 255]], np.uint8)
 GEOMETRIC = (HorizontalFlip(1), VerticalFlip(1), Rotate90(1), ScaleJitter(), RandomCrop(1))
-ALL = (*GEOMETRIC, Photometric())
+ALL = (*GEOMETRIC, LargeScaleJitter(), Photometric())
 
 
 def scene(height=60, width=90):
@@ -175,6 +176,7 @@ def test_scale_jitter_changes_the_share_of_the_picture(factor):
     [
         lambda: ScaleJitter(0, 1),
         lambda: ScaleJitter(2, 1),
+        lambda: LargeScaleJitter(0, 1),
         lambda: RandomCrop(low=0),
         lambda: RandomCrop(low=1.1),
     ],
@@ -215,4 +217,35 @@ def test_the_largest_zoom_is_that_of_all_together():
     assert largest_zoom((HorizontalFlip(), VerticalFlip(), Rotate90(), Photometric())) == 1
     assert largest_zoom((ScaleJitter(0.5, 0.8), HorizontalFlip())) == 1
     assert largest_zoom((ScaleJitter(0.5, 1.5), RandomCrop(1, low=0.5))) == 3
+    assert largest_zoom((LargeScaleJitter(),)) == 2
     assert largest_zoom((lambda *given: given[:3],)) == float("inf")
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_large_scale_jitter_changes_sizes_by_its_factor(factor, seed):
+    image, boxes, labels = scene()
+    changed, moved, kept = LargeScaleJitter(factor, factor)(
+        image, boxes, labels, np.random.default_rng(seed)
+    )
+    if factor < 1:
+        assert changed.shape == image.shape and len(kept) == 3
+        np.testing.assert_allclose(moved[:, 2:] - moved[:, :2], (boxes[:, 2:] - boxes[:, :2]) / 2)
+        for (x1, y1, x2, y2), label in zip(moved, kept, strict=True):
+            inside = changed[int(y1) + 1 : int(y2) - 1, int(x1) + 1 : int(x2) - 1]
+            assert (inside == COLOURS[label]).all()
+    else:  # a window, brought to the working size afterwards
+        assert changed.shape == (round(60 / factor), round(90 / factor), 3)
+        for box, label in zip(moved, kept, strict=True):
+            np.testing.assert_array_equal(box, found(changed, label))
+
+
+def test_large_scale_jitter_draws_evenly_from_a_tenth_to_two():
+    image, boxes, labels = scene(300, 300)
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(300):
+        changed, moved, _ = LargeScaleJitter()(image, boxes, labels, rng)
+        if changed.shape == image.shape and len(moved) == 3:
+            areas.append((moved[0, 2] - moved[0, 0]) / (boxes[0, 2] - boxes[0, 0]))
+    assert 100 < len(areas) < 180  # 0.9 of the range of 1.9 makes everything smaller
+    assert min(areas) < 0.15 and np.mean(areas) == pytest.approx(0.55, abs=0.06)

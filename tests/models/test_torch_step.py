@@ -39,12 +39,14 @@ def weights_of(network):
     return [keras.ops.convert_to_numpy(each) for each in network.variables]
 
 
-def test_losses_and_weights_are_those_of_keras_own_steps(monkeypatch):
+@pytest.mark.parametrize("recipe", [{}, {"ema": 0.9, "backbone_lr": 0.1}], ids=["plain", "ema"])
+def test_losses_and_weights_are_those_of_keras_own_steps(monkeypatch, recipe):
     results = []
     for devices in (("cuda", "cpu"), ()):
         monkeypatch.setattr(torch_step, "DEVICES", devices)
         network = tiny_network()
-        logs = trained(network, build_optimizer(Config("-"), 0.02, 20), batches(STEPS))
+        optimizer = build_optimizer(Config("-", **recipe), 0.02, 20, network)
+        logs = trained(network, optimizer, batches(STEPS))
         results.append((network, [[float(each[name]) for name in sorted(each)] for each in logs]))
     (recorded, losses), (plain, expected) = results
     graphs = recorded._recorded_steps._graphs
@@ -53,6 +55,8 @@ def test_losses_and_weights_are_those_of_keras_own_steps(monkeypatch):
     tolerance = 0 if not torch.cuda.is_available() else 1e-4  # kernels are chosen by their speed
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
     for one, other in zip(weights_of(recorded), weights_of(plain), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    for one, other in zip(*(weights_of(each.optimizer) for each in (recorded, plain)), strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
     assert int(recorded.optimizer.iterations) == STEPS
 

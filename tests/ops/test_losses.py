@@ -41,6 +41,29 @@ def test_softmax_cross_entropy(run):
     np.testing.assert_allclose(loss.reshape(-1), expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+def test_label_smoothing(run, gradient, smoothing):
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 3, (60, 7)).astype("f4")
+    labels = rng.integers(0, 7, 60).astype(np.int32)
+    logits = torch.from_numpy(values).requires_grad_()
+    expected = functional.cross_entropy(
+        logits, torch.from_numpy(labels).long(), reduction="none", label_smoothing=smoothing
+    )
+    loss = run(lambda *given: losses.softmax_cross_entropy(*given, smoothing), values, labels)
+    np.testing.assert_allclose(loss, expected.detach().numpy(), rtol=1e-5, atol=1e-5)
+    expected.sum().backward()
+    slope = gradient(
+        lambda each: losses.softmax_cross_entropy(each, labels, smoothing),
+        values,
+        np.ones(60, "f4"),
+    )
+    np.testing.assert_allclose(slope, logits.grad.numpy(), atol=1e-5)
+    padding = np.full(60, -1, np.int32)
+    loss = run(lambda *given: losses.softmax_cross_entropy(*given, smoothing), values, padding)
+    np.testing.assert_array_equal(loss, np.zeros(60))
+
+
 def test_padding_labels_cost_nothing(run):
     loss = run(losses.softmax_cross_entropy, np.zeros((3, 2), "f4"), np.int32([-1, 0, 1]))
     np.testing.assert_allclose(loss, [0, np.log(2), np.log(2)], rtol=1e-6)

@@ -179,3 +179,9 @@ def test_an_error_of_another_kind_ends_the_training(data, tmp_path, monkeypatch)
     monkeypatch.setattr(History, "on_train_batch_end", fail)
     with pytest.raises(RuntimeError, match="of another kind"):
         trained(data, tmp_path / "run")
+
+
+def test_copies_of_the_weights_are_planned_for():
+    step = StepMemory(one=100 * MIB, two=150 * MIB, weights=20 * MIB)
+    assert step.with_copies(2).of(3) == step.of(3) + 40 * MIB
+    assert step.with_copies(0) == step

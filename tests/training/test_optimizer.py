@@ -99,8 +99,69 @@ def test_what_is_not_in_one_pass_is_keras_own():
     np.testing.assert_allclose(ops.convert_to_numpy(variable), 0.5, atol=0.3)
 
 
+def test_averages_follow_the_weights():
+    rng = np.random.default_rng(0)
+    variable = keras.Variable(rng.normal(size=(3, 4)).astype(np.float32), name="kernel")
+    frozen = keras.Variable(rng.normal(size=5).astype(np.float32), name="kernel")
+    optimizer = SGD(0.1, 0.9, ema=0.6)
+    optimizer.build([variable, frozen])
+    average = None
+    for step in range(20):
+        optimizer.apply([ops.convert_to_tensor(rng.normal(size=(3, 4)), "float32")], [variable])
+        weight = ops.convert_to_numpy(variable).astype(np.float64)
+        share = min(0.6, step / (step + 9))  # 0, then 1/10, 2/11, ...
+        average = weight if average is None else share * average + (1 - share) * weight
+        (of_one, found), (of_other, untouched) = optimizer.averaged()
+        assert of_one is variable and of_other is frozen
+        np.testing.assert_allclose(ops.convert_to_numpy(found), average, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(ops.convert_to_numpy(untouched), ops.convert_to_numpy(frozen))
+    assert not SGD(0.1, 0.9).averaged()
+
+
+def test_an_average_equal_to_its_weight_stays_so():
+    values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    variable = keras.Variable(values, name="bias")
+    optimizer = SGD(0.0, 0.9, ema=0.999)
+    for _ in range(30):
+        optimizer.apply([ops.zeros(1000)], [variable])
+    np.testing.assert_array_equal(ops.convert_to_numpy(optimizer.averages[0]), values)
+
+
+def test_the_averages_of_a_gpu_are_those_of_a_cpu():
+    torch = pytest.importorskip("torch")
+    from frcnn.training.torch_sgd import _move_in_many_passes, _move_in_one_pass
+
+    values = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
+    for move in (_move_in_one_pass, _move_in_many_passes):
+        average, weight = (torch.from_numpy(each.copy()) for each in values)
+        move([average], [weight], torch.tensor(0.3))
+        expected = values[0] + 0.3 * (values[1] - values[0])
+        np.testing.assert_allclose(average.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_slow_variables_step_by_a_share():
+    start = np.ones(3, np.float32)
+    pair = [keras.Variable(start, name=name) for name in ("fast", "slow")]
+    optimizer = SGD(0.5, 0.9, slow=[pair[1].path], slowness=0.1)
+    for _ in range(2):
+        optimizer.apply([ops.ones(3), ops.ones(3)], pair)
+    fast, slow = (start - ops.convert_to_numpy(each) for each in pair)
+    np.testing.assert_allclose(fast, 0.5 * (1 + 1.9), rtol=1e-6)
+    np.testing.assert_allclose(slow, 0.1 * fast, rtol=1e-5)
+
+
+def test_the_backbone_can_learn_slower():
+    network = tiny_network()
+    optimizer = build_optimizer(Config("x", backbone_lr=0.1), 0.1, 10, network)
+    optimizer.build(network.trainable_variables)
+    slow = {id(each) for each in network.trainable_variables if optimizer.pace(each) != 1}
+    assert slow == {id(each) for each in network.extractor.trainable_variables}
+    assert not build_optimizer(Config("x"), 0.1, 10, network).slow
+
+
 def test_the_optimizer_is_serialisable():
-    optimizer = build_optimizer(Config("x", weight_decay=0.25, momentum=0.5), 0.1, 10)
+    settings = Config("x", weight_decay=0.25, momentum=0.5, ema=0.9, backbone_lr=0.5)
+    optimizer = build_optimizer(settings, 0.1, 10, tiny_network())
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert copy.get_config() == optimizer.get_config() and copy.decay == 0.25
 

@@ -6,7 +6,6 @@ order in which they finish. Threads suffice because OpenCV releases Python's loc
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -17,26 +16,24 @@ import keras
 import numpy as np
 
 from frcnn.data.dataset import Dataset, trained_on
-from frcnn.data.faults import DataError, Fault, ImageError
-from frcnn.data.images import read_reduced
+from frcnn.data.examples import Examples
+from frcnn.data.faults import DataError, Fault
 from frcnn.data.planning import (
     BLANK,
     Planned,
+    Variety,
     batch_count,
     group_by_canvas,
     plan_in_order,
     plan_shuffled,
 )
-from frcnn.data.resizing import Size, plan_canvases, prepare
-from frcnn.data.transforms import Transform, apply, largest_zoom
-from frcnn.structures import Sample
+from frcnn.data.repeats import repeat_factors
+from frcnn.data.resizing import Size, plan_canvases, scaled_canvas
+from frcnn.data.transforms import Transform
 
 Batch = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
-log = logging.getLogger(__name__)
-
 _AHEAD = 4  # batches made before they are asked for
-_SMALLEST_SIDE = 1.0  # pixels of the canvas; a thinner box is no target
 
 
 class DetectionBatches(keras.utils.PyDataset):
@@ -62,9 +59,11 @@ class DetectionBatches(keras.utils.PyDataset):
         canvases: (height, width) to choose from; None plans a few from the pictures' sizes. On
             TensorFlow they are joined into one.
         transforms: applied to the decoded picture, in turn.
+        variety: what is shown how often and how large; only where shuffled.
         seed: of the order and of the transforms.
         shuffle: a new order each epoch; else the data set's own, by canvas.
-        max_boxes: G, of more some are drawn; None takes the most of any sample, rounded up to 8.
+        max_boxes: G, of more some are drawn; None takes the most of any sample, rounded up to 8;
+            with mosaics twice as many, as these show twice as many objects on average.
         steps: batches an epoch; None makes an epoch one pass over the data.
         workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
         strict: raise when a picture turns out to be undecodable, instead of replacing it.
@@ -83,6 +82,7 @@ class DetectionBatches(keras.utils.PyDataset):
         *,
         canvases: Sequence[Size] | None = None,
         transforms: Sequence[Transform] = (),
+        variety: Variety = Variety(),
         seed: int = 0,
         shuffle: bool = True,
         max_boxes: int | None = None,
@@ -100,34 +100,56 @@ class DetectionBatches(keras.utils.PyDataset):
         self.batch_size = batch_size
         self.rows: Sequence[int] = range(batch_size) if rows is None else rows
         self.short, self.long = short, long
-        self.transforms = tuple(transforms)
-        self._zoom = largest_zoom(self.transforms)
+        self.variety = variety if shuffle else Variety()
         self.seed, self.shuffle, self.steps, self.strict = seed, shuffle, steps, strict
-        self.max_boxes = most_boxes(dataset) if max_boxes is None else max_boxes
+        self.max_boxes = max_boxes or most_boxes(dataset) * (2 if self.variety.mosaics else 1)
+        self._examples = Examples(dataset, transforms, replace=shuffle, strict=strict)
+        self._repeats = repeat_factors(dataset, variety.rare) if self.variety.rare else None
         sizes = [tuple(size) for size in dataset.sizes().tolist()]
         canvases = one_if_needed(canvases or plan_canvases(sizes, short, long))
         self._groups = group_by_canvas(sizes, short, long, canvases, batch_size)
+        self._scaled = self._scaled_canvases()
         self.epoch = 0
         self.waited = 0.0
-        self.faults: tuple[Fault, ...] = ()
         self._pool = ThreadPoolExecutor(workers, "frcnn-batch") if workers else None
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], Future[Batch]] = {}
         self._handed: set[int] = set()
         self._next = 0
-        self._planned: tuple[int, list[Planned]] = (-1, [])
+        self._planned: tuple[int, list[tuple[float, Planned]]] = (-1, [])
         # Batches are the unit of parallelism; threads within one picture would only compete.
         cv2.setNumThreads(1)
 
     @property
     def canvases(self) -> tuple[Size, ...]:
         """The (height, width) of the canvases in use, the smallest area first."""
+        used = dict.fromkeys(self._scaled.values())
+        return tuple(sorted(used, key=lambda canvas: (canvas[0] * canvas[1], canvas)))
+
+    @property
+    def plain_canvases(self) -> tuple[Size, ...]:
+        """Those for pictures at their own scale, the smallest area first."""
         return tuple(self._groups)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The pictures that could not be decoded after all."""
+        return self._examples.faults
+
+    def _scaled_canvases(self) -> dict[tuple[Size, float], Size]:
+        """The canvas to use for each plain one at each scale."""
+        scaled = {
+            (canvas, scale): scaled_canvas(canvas, scale)
+            for canvas in self._groups
+            for scale in self.variety.scales
+        }
+        first, *others = one_if_needed([*scaled.values()])
+        return scaled if others else dict.fromkeys(scaled, first)
 
     def __len__(self) -> int:
         if self.steps is not None:
             return self.steps
-        return batch_count(self._groups, self.batch_size)
+        return batch_count(self._groups, self.batch_size, self._repeats)
 
     def __getitem__(self, index: int) -> Batch:
         """Give batch ``index`` of the current epoch and start on those after it."""
@@ -155,11 +177,13 @@ class DetectionBatches(keras.utils.PyDataset):
 
     def samples_of(self, index: int, epoch: int = 0) -> np.ndarray:
         """Which samples a batch holds: int64 (B,), indices into the data set, -1 for a blank."""
-        return self._plan(epoch)[index][1]
+        return self._plan(epoch)[index][1][1]
 
     def load(self, epoch: int, index: int) -> Batch:
         """Make a batch here and now; the same arguments always give the same batch."""
-        canvas, samples = self._plan(epoch)[index]
+        scale, (plain, samples) = self._plan(epoch)[index]
+        canvas, short, long = self._scaled[plain, scale], *self._sides(scale)
+        mosaics = self.variety.mosaics_in(epoch)
         count = len(self.rows)
         images = np.zeros((count, *canvas, 3), np.uint8)
         sizes = np.zeros((count, 2), np.int32)
@@ -167,70 +191,36 @@ class DetectionBatches(keras.utils.PyDataset):
         labels = np.full((count, self.max_boxes), -1, np.int32)
         for slot, row in enumerate(self.rows):
             rng = np.random.default_rng((self.seed, epoch, index * self.batch_size + row))
-            made = None if samples[row] == BLANK else self._decode(int(samples[row]))
+            if samples[row] == BLANK:
+                continue
+            made = self._examples.make(int(samples[row]), canvas, short, long, rng, mosaics)
             if made is None:
                 continue
-            images[slot], sizes[slot], found, names = self._example(*made, canvas, rng)
+            images[slot], sizes[slot], found, names = made
             kept = np.sort(rng.permutation(len(found))[: self.max_boxes])
             boxes[slot, : len(kept)] = found[kept]
             labels[slot, : len(kept)] = names[kept]
         return {"images": images, "sizes": sizes}, {"boxes": boxes, "labels": labels}
 
-    def _example(
-        self,
-        sample: Sample,
-        image: np.ndarray,
-        reduced: int,
-        canvas: Size,
-        rng: np.random.Generator,
-    ):
-        """One slot of a batch: padded image, size, boxes float32 (N, 4), labels (N,)."""
-        easy = trained_on(sample)
-        image, boxes, labels = apply(
-            self.transforms, image, sample.boxes[easy] / reduced, sample.labels[easy], rng
-        )
-        padded, size, (down, across) = prepare(image, self.short, self.long, canvas)
-        boxes = boxes * np.array([across, down, across, down], np.float32)
-        kept = (boxes[:, 2:] - boxes[:, :2] >= _SMALLEST_SIDE).all(axis=1)
-        return padded, size, boxes[kept], labels[kept]
+    def _sides(self, scale: float) -> Size:
+        """Pixels of the short side, and the most of the long side, at a scale."""
+        return round(scale * self.short), round(scale * self.long)
 
-    def _decode(self, index: int) -> tuple[Sample, np.ndarray, int] | None:
-        """A sample, its picture and by how much that is reduced.
-
-        In place of a broken one comes the next sound one, or a blank.
-        """
-        for step in range(len(self.dataset)):
-            sample = self.dataset[(index + step) % len(self.dataset)]
-            try:
-                return sample, *read_reduced(sample.image, self.short, self.long, self._zoom)
-            except ImageError as error:
-                if self.strict:
-                    raise
-                self._report(Fault(error.file, error.problem, images=1))
-                if not self.shuffle:
-                    return None
-        raise DataError(f"{self.dataset.root}: none of its {len(self.dataset)} images can be read")
-
-    def _report(self, fault: Fault) -> None:
-        with self._lock:
-            if fault in self.faults:
-                return
-            self.faults += (fault,)
-        log.warning("%s; %s", fault, "another takes its place" if self.shuffle else "left blank")
-
-    def _plan(self, epoch: int) -> list[Planned]:
-        """The canvas and the samples of every batch; the last epoch asked for is kept."""
+    def _plan(self, epoch: int) -> list[tuple[float, Planned]]:
+        """Scale, plain canvas and samples of every batch; the last epoch asked for is kept."""
         planned_epoch, plan = self._planned
         if planned_epoch != epoch:
             plan = self._new_plan(epoch)
             self._planned = epoch, plan
         return plan
 
-    def _new_plan(self, epoch: int) -> list[Planned]:
+    def _new_plan(self, epoch: int) -> list[tuple[float, Planned]]:
         if not self.shuffle:
-            return plan_in_order(self._groups, self.batch_size, len(self))
+            return [(1.0, each) for each in plan_in_order(self._groups, self.batch_size, len(self))]
         rng = np.random.default_rng((self.seed, epoch))
-        return plan_shuffled(self._groups, self.batch_size, len(self), rng)
+        plan = plan_shuffled(self._groups, self.batch_size, len(self), rng, self._repeats)
+        scales = rng.choice(self.variety.scales, len(plan))
+        return list(zip(scales.tolist(), plan, strict=True))
 
     def _future(self, pool: ThreadPoolExecutor, epoch: int, index: int) -> Future[Batch]:
         """The wanted batch on its way, and those after it started; others are forgotten."""

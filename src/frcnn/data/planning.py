@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +15,30 @@ Groups = dict[Size, np.ndarray]
 Planned = tuple[Size, np.ndarray]
 
 BLANK = -1  # in a plan: no sample, a blank picture
+
+
+@dataclass(frozen=True)
+class Variety:
+    """What is shown how often and how large, beside the transforms of single pictures.
+
+    Args:
+        scales: a batch's short side, long side and canvas are multiplied by one of these, drawn
+            evenly.
+        rare: classes that fewer than this share of the pictures have are shown more often
+            (``repeat_factors``); 0 shows every picture once an epoch.
+        mosaics: the share of the pictures that three others are joined with.
+        mosaic_epochs: the epochs, from the first, that have mosaics; None is all.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    rare: float = 0.0
+    mosaics: float = 0.0
+    mosaic_epochs: int | None = None
+
+    def mosaics_in(self, epoch: int) -> float:
+        """The share of mosaics in an epoch, counted from 0."""
+        closed = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
+        return 0.0 if closed else self.mosaics
 
 
 def group_by_canvas(
@@ -45,9 +71,14 @@ def group_by_canvas(
     return {canvas: np.array(sorted(groups[canvas]), np.int64) for canvas in ordered}
 
 
-def batch_count(groups: Groups, batch_size: int) -> int:
-    """How many batches one pass over all samples takes."""
-    return sum(-(-len(group) // batch_size) for group in groups.values())
+def batch_count(groups: Groups, batch_size: int, repeats: np.ndarray | None = None) -> int:
+    """How many batches one pass over all samples takes, each shown ``repeats`` times on average."""
+    return sum(_batches_of(group, batch_size, repeats) for group in groups.values())
+
+
+def _batches_of(group: np.ndarray, batch_size: int, repeats: np.ndarray | None) -> int:
+    shown = len(group) if repeats is None else math.ceil(repeats[group].sum())
+    return -(-shown // batch_size)
 
 
 def plan_in_order(groups: Groups, batch_size: int, steps: int) -> list[Planned]:
@@ -61,20 +92,43 @@ def plan_in_order(groups: Groups, batch_size: int, steps: int) -> list[Planned]:
 
 
 def plan_shuffled(
-    groups: Groups, batch_size: int, steps: int, rng: np.random.Generator
+    groups: Groups,
+    batch_size: int,
+    steps: int,
+    rng: np.random.Generator,
+    repeats: np.ndarray | None = None,
 ) -> list[Planned]:
     """Plan ``steps`` batches at random, the last of a canvas filled up with others of its group.
 
     More steps than one pass takes begin another, in a new order.
+
+    Args:
+        groups: from ``group_by_canvas``.
+        batch_size: B.
+        steps: how many batches.
+        rng: draws the order.
+        repeats: float (N,), at least 1, how often a pass shows each sample on average: the whole
+            part always, one time more with the fraction as probability. So that passes are of
+            equal length, a few that were drawn too many are left out. None shows each once.
     """
     plan: list[Planned] = []
     while len(plan) < steps:
         one_pass = []
         for canvas, group in groups.items():
-            whole = -(-len(group) // batch_size) * batch_size
-            one_pass += _parts(canvas, np.resize(rng.permutation(group), whole), batch_size)
+            whole = _batches_of(group, batch_size, repeats) * batch_size
+            drawn = rng.permutation(_repeated(group, repeats, rng))
+            one_pass += _parts(canvas, np.resize(drawn, whole), batch_size)
         plan += [one_pass[place] for place in rng.permutation(len(one_pass))]
     return plan[:steps]
+
+
+def _repeated(
+    group: np.ndarray, repeats: np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
+    if repeats is None:
+        return group
+    whole, fraction = np.divmod(repeats[group], 1)
+    return np.repeat(group, whole.astype(np.int64) + (rng.random(len(group)) < fraction))
 
 
 def _parts(canvas: Size, samples: np.ndarray, batch_size: int) -> list[Planned]:

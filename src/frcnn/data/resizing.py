@@ -7,6 +7,7 @@ Canvases are few because each is a shape that the network is compiled for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -117,6 +118,14 @@ def fit_canvas(size: Size, canvases: Sequence[Size]) -> Size:
         return max(size[0] / canvas[0], size[1] / canvas[1], 1.0), canvas[0] * canvas[1]
 
     return min(canvases, key=badness)
+
+
+def scaled_canvas(canvas: Size, factor: float) -> Size:
+    """The canvas for pictures ``factor`` times as large as those that ``canvas`` is for."""
+    if factor == 1:
+        return canvas
+    height, width = (math.ceil(side * factor / STRIDE) * STRIDE for side in canvas)
+    return height, width
 
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from frcnn.data.resizing import resize, scaled_size
+
 Labelled = tuple[np.ndarray, np.ndarray, np.ndarray]
 Transform = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], Labelled]
 
@@ -125,6 +127,40 @@ class ScaleJitter:
 
 
 @dataclass(frozen=True)
+class LargeScaleJitter:
+    """Make everything larger or smaller by a factor drawn evenly from ``low``..``high``.
+
+    The large-scale jitter of Ghiasi et al., "Simple Copy-Paste" (2021), section 3: above 1 a random
+    window of the picture is kept, below 1 the picture shrinks and lies at a random place on a black
+    one of the same size. ``ScaleJitter``, for small changes, loses no pixels where it shrinks.
+    """
+
+    low: float = 0.1
+    high: float = 2.0
+
+    def __post_init__(self):
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"Expected 0 < low <= high. Received: {self.low}, {self.high}.")
+
+    def __call__(self, image, boxes, labels, rng) -> Labelled:
+        """See the module."""
+        factor = float(rng.uniform(self.low, self.high))
+        place = rng.random(2)
+        whole = image.shape[:2]
+        size = scaled_size(whole, factor if factor < 1 else 1 / factor)
+        top, left = (
+            int(part * (side - own + 1)) for part, side, own in zip(place, whole, size, strict=True)
+        )
+        if factor >= 1:
+            return crop(image, boxes, labels, (left, top, left + size[1], top + size[0]))
+        framed = np.zeros_like(image)
+        framed[top : top + size[0], left : left + size[1]] = resize(image, size)
+        down, across = size[0] / whole[0], size[1] / whole[1]
+        scale = np.array([across, down, across, down], np.float32)
+        return framed, boxes * scale + np.array([left, top, left, top], np.float32), labels
+
+
+@dataclass(frozen=True)
 class RandomCrop:
     """Keep a random window with probability ``p``; each side at least ``low`` of the picture's.
 
@@ -201,7 +237,7 @@ def largest_zoom(transforms: Iterable[Transform]) -> float:
         match transform:
             case HorizontalFlip() | VerticalFlip() | Rotate90() | Photometric():
                 pass
-            case ScaleJitter():
+            case ScaleJitter() | LargeScaleJitter():
                 zoom *= max(transform.high, 1.0)
             case RandomCrop():
                 zoom /= transform.low

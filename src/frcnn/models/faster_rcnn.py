@@ -54,6 +54,7 @@ class FasterRCNN(keras.Model):
         cascade_targets: which of those boxes train each further head; all of them are kept.
         box_loss: "smooth_l1" of the deltas, or "giou" of the boxes (Rezatofighi et al. 2019).
         seed: of the two samplings.
+        label_smoothing: in the class loss of the second stage, 0..1.
 
     Raises:
         ValueError: another ``box_loss``; a cascade without its targets or with class-wise boxes.
@@ -72,6 +73,7 @@ class FasterRCNN(keras.Model):
         cascade_targets: Sequence[RoITargetRule] = (),
         box_loss: str = "smooth_l1",
         seed: int = 0,
+        label_smoothing: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -86,6 +88,7 @@ class FasterRCNN(keras.Model):
         self.rpn_rule = rpn_targets
         self.roi_rules = (roi_targets, *cascade_targets)
         self.box_loss = box_loss
+        self.label_smoothing = label_smoothing
         self._check_cascade()
         self.seed = seed
         self.rpn_draws, self.roi_draws = (Draws(seed, stream) for stream in range(2))
@@ -168,7 +171,8 @@ class FasterRCNN(keras.Model):
                 what this share has to give.
             apart: whether the metrics of this network see no other share.
         """
-        for draws in (self.rpn_draws, self.roi_draws):
+        drops = [layer.draws for head in self.roi_heads for layer in head.drop]
+        for draws in (self.rpn_draws, self.roi_draws, *drops):
             draws.place, draws.places = place, places
         self.average_losses = average
         self._shares = places if apart else 1
@@ -289,7 +293,8 @@ class FasterRCNN(keras.Model):
         classes, sampled, wanted = targets
         logits, deltas = head(y_pred["features"], rois, training=training)
         foreground = classes >= 0
-        entropy = softmax_cross_entropy(logits, ops.where(foreground, classes, head.num_classes))
+        answers = ops.where(foreground, classes, head.num_classes)
+        entropy = softmax_cross_entropy(logits, answers, self.label_smoothing)
         if head.class_agnostic:
             own = deltas[:, :, 0]  # [B, R, 4]
         else:  # the deltas of the RoI's own class
@@ -333,6 +338,7 @@ class FasterRCNN(keras.Model):
             "cascade_targets": [asdict(rule) for rule in self.roi_rules[1:]],
             "box_loss": self.box_loss,
             "seed": self.seed,
+            "label_smoothing": self.label_smoothing,
         }
 
     @classmethod

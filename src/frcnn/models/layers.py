@@ -245,14 +245,15 @@ class Normalize(keras.layers.Layer):
 
     def _normalize(self, images, valid, channels: int):
         """Images with their ``channels`` on that axis, and the mask of their valid part."""
-        pixels = ops.cast(images, self.compute_dtype)
+        pixels = ops.cast(images, "float32")
         if self.order == "bgr":
             pixels = ops.flip(pixels, axis=channels)
         shape = (3,) if channels == -1 else (3, 1, 1)
-        mean = ops.convert_to_tensor(np.reshape(self.mean, shape), self.compute_dtype)
-        std = ops.convert_to_tensor(np.reshape(self.std, shape), self.compute_dtype)
+        mean = ops.convert_to_tensor(np.reshape(self.mean, shape), "float32")
+        std = ops.convert_to_tensor(np.reshape(self.std, shape), "float32")
         valid = ops.expand_dims(valid, channels)
-        return ops.where(valid, (pixels - mean) / std, ops.zeros((), self.compute_dtype))
+        # Rounded to the precision of the convolutions at the end, once.
+        return ops.cast(ops.where(valid, (pixels - mean) / std, 0.0), self.compute_dtype)
 
     def compute_output_spec(self, images, sizes):
         """Shape of the pictures, in the compute dtype."""

@@ -100,7 +100,9 @@ class RoIHead(keras.layers.Layer):
         pooling: str = "align",
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # In mixed precision the parts cast what they are given; RoIs stay float32, for with the
+        # eight bits of a bfloat16 they would be off by pixels.
+        super().__init__(**{"autocast": False, **kwargs})
         if num_classes < 1:
             raise ValueError(f"Expected num_classes of at least 1. Received: {num_classes}.")
         if pooling != "align" and (pooling not in _POOLINGS or len(strides) > 1):

@@ -21,12 +21,14 @@ def sigmoid_cross_entropy(logits, targets):
     return targets * ops.softplus(-logits) + (1.0 - targets) * ops.softplus(logits)
 
 
-def softmax_cross_entropy(logits, labels):
+def softmax_cross_entropy(logits, labels, smoothing: float = 0.0):
     """Cross entropy of each row of logits with its class.
 
     Args:
         logits: float32 ``[..., C]``.
         labels: int ``[...]``, 0..C-1; a row of padding (-1) costs 0.
+        smoothing: this much of the certainty is spread over all classes evenly, 0..1 (Szegedy et
+            al. 2016, section 7).
 
     Returns:
         float32 ``[...]``.
@@ -35,7 +37,11 @@ def softmax_cross_entropy(logits, labels):
     # Not ops.one_hot: PyTorch's looks at the labels' values first, for which a GPU is waited for.
     classes = ops.arange(logits.shape[-1], dtype="int32")
     chosen = ops.cast(labels, "int32")[..., None] == classes
-    return -ops.sum(ops.where(chosen, log_probabilities, 0.0), axis=-1)
+    entropy = -ops.sum(ops.where(chosen, log_probabilities, 0.0), axis=-1)
+    if not smoothing:
+        return entropy
+    spread = ops.where(labels >= 0, -ops.mean(log_probabilities, axis=-1), 0.0)
+    return (1.0 - smoothing) * entropy + smoothing * spread
 
 
 def smooth_l1(predictions, targets, beta):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -133,6 +134,37 @@ class WatchLosses(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs: Any = None):
         """The next one begins with its first step."""
         self._first = 0
+
+
+class StopEarly(keras.callbacks.Callback):
+    """Ends the training after some epochs without a better validation AP.
+
+    Must come after the history in Keras's list.
+
+    Args:
+        history: its rows say how long ago the best was; so do those of a training that goes on.
+        patience: how many epochs; 0 never ends it.
+        agree: a number of each process -> the highest; only the first one's history goes on.
+    """
+
+    def __init__(self, history: History, patience: int, agree: Callable[[int], int]):
+        super().__init__()
+        self._history, self._patience, self._agree = history, patience, agree
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to stop. An epoch as good as the best is a better one."""
+        return bool(self._patience and self._agree(self._overdue()))
+
+    def _overdue(self) -> bool:
+        scores = [row["val_AP"] for row in self._history.rows]
+        ranked = [(-1.0 if math.isnan(s) else s, epoch) for epoch, s in enumerate(scores, start=1)]
+        return bool(ranked) and len(scores) - max(ranked)[1] >= self._patience
+
+    def on_epoch_end(self, epoch, logs: Any = None):
+        """Stop if it is time to."""
+        if self.due:
+            self.model.stop_training = True
 
 
 class History(keras.callbacks.Callback):

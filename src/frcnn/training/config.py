@@ -6,11 +6,22 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from tyro.conf import Positional, arg
 
 from frcnn.errors import UserError
+from frcnn.training.checks import check
+from frcnn.training.recipes import recipe_values
+
+# A setting that the recipe gives where it is left out: it is None until the object is made, and
+# never after.
+LEFT_OUT: Any = None
+_T = TypeVar("_T")
+if TYPE_CHECKING:
+    OfRecipe = Annotated[_T, "left out"]
+else:
+    OfRecipe = _T | None
 
 Wanted = int | Literal["auto"]  # devices of a machine
 
@@ -28,6 +39,8 @@ class Config:
             a folder with annotations/instances_*.json or SPLIT/_annotations.coco.json; YOLO: a
             data.yaml, or a folder with images/ and labels/; or a CSV file with rows
             path,x1,y1,x2,y2,class or a header that names such columns.
+        recipe: named settings for all that is left out and says so: quick, standard or long.
+            Their docstrings, in frcnn.training.recipes, and docs/recipes.md say what to expect.
         preset: the architecture; `frcnn presets` lists them.
         weights: where training starts: imagenet (features only), none, or a file: a .keras model
             trained here, or the weights the preset's features come in (Keras .h5, .pth).
@@ -35,7 +48,7 @@ class Config:
             ImageSets/Main). Left out: train if there is one, else everything.
         val_split: the images to validate on, or none. Left out: val beside train if they share no
             image, else a tenth of the training images is held out.
-        epochs: passes over the training images.
+        epochs: passes over the training images. Left out: the recipe's, 10 without one.
         batch: images a step.
         parts: take each step's images in this many equal parts, one after the other, and average
             their gradients: the same step in less memory. Left out: as few as memory allows.
@@ -49,11 +62,28 @@ class Config:
         weight_decay: L2 penalty on convolutions and dense kernels; biases and norms have none.
         clip: the gradient is scaled down to this norm.
         frozen: stages of the feature extractor that keep their weights. Left out: the preset's.
+        freeze_epochs: epochs, from the first, in which all of it does.
+        backbone_lr: the feature extractor's learning rate, beside that of the rest. Left out: the
+            recipe's, 1 without one.
+        ema: validate and save averages of the weights that keep this share of themselves at a
+            step; 0 takes the weights. Left out: the recipe's, 0 without one.
+        precision: of convolutions and matrix products; boxes, losses and weights are float32, and
+            so is the model that is saved.
+        label_smoothing: this much of the certainty in the RoIs' classes is spread over all
+            classes. Left out: the recipe's, 0 without one.
         rois: RoIs an image that the second stage trains on. Left out: the preset's.
         horizontal_flip: mirror half of the images.
         vertical_flip: turn half of the images upside down.
         rotate: turn images by a random multiple of 90 degrees.
         scale_jitter: resize by a random factor between 1/(1+x) and 1+x.
+        large_scale_jitter: in its place, a factor between 0.1 and 2.
+        multi_scale: batches of three sizes, between 1-x and 1+x times the size. Left out: the
+            recipe's, 0 without one.
+        mosaic: share of the images that three others are joined with. Left out: the recipe's, 0
+            without one.
+        close_mosaic: epochs at the end without mosaics. Left out: the recipe's, 2 without one.
+        rare: show images with classes that fewer than this share of the images have more often;
+            0 shows each once an epoch.
         crop: train on random crops that keep at least this share of each side; 1 is no cropping.
         photometric: strength of random brightness, contrast, saturation and hue; 0 leaves colours
             alone, 1 is strong.
@@ -64,6 +94,7 @@ class Config:
         ray: have the command train in workers of Ray, as many as --devices says; when one dies
             they are started again, and the training goes on from its last state.
         track: where to send figures and pictures too: tensorboard, wandb, mlflow or trackio.
+        patience: stop after this many epochs without a better validation AP; 0 never does.
         save_every: minutes between states of the training that --resume can go on from; one is
             also saved after each epoch and when the training is stopped.
         samples_every: epochs between pictures of validation detections; 0 is never.
@@ -76,11 +107,12 @@ class Config:
     """
 
     data: Annotated[Positional[str], arg(metavar="DATA")]
+    recipe: Literal["quick", "standard", "long"] | None = None
     preset: str = "efficientnet_lite0_fpn"
     weights: str = "imagenet"
     train_split: Annotated[str | None, arg(metavar="NAME")] = None
     val_split: Annotated[str | None, arg(metavar="NAME")] = None
-    epochs: int = 10
+    epochs: Annotated[OfRecipe[int], arg(metavar="COUNT")] = LEFT_OUT
     batch: int = 4
     parts: Annotated[int | None, arg(metavar="COUNT")] = None
     size: Annotated[int | None, arg(metavar="PIXELS")] = None
@@ -91,11 +123,21 @@ class Config:
     weight_decay: float = 1e-4
     clip: float = 10.0
     frozen: Annotated[int | None, arg(metavar="STAGES")] = None
+    freeze_epochs: int = 0
+    backbone_lr: Annotated[OfRecipe[float], arg(metavar="FACTOR")] = LEFT_OUT
+    ema: Annotated[OfRecipe[float], arg(metavar="SHARE")] = LEFT_OUT
+    precision: Literal["float32", "bfloat16"] = "float32"
+    label_smoothing: Annotated[OfRecipe[float], arg(metavar="SHARE")] = LEFT_OUT
     rois: Annotated[int | None, arg(metavar="COUNT")] = None
     horizontal_flip: bool = True
     vertical_flip: bool = False
     rotate: bool = False
     scale_jitter: float = 0.25
+    large_scale_jitter: bool = False
+    multi_scale: Annotated[OfRecipe[float], arg(metavar="X")] = LEFT_OUT
+    mosaic: Annotated[OfRecipe[float], arg(metavar="SHARE")] = LEFT_OUT
+    close_mosaic: Annotated[OfRecipe[int], arg(metavar="EPOCHS")] = LEFT_OUT
+    rare: float = 0.0
     crop: float = 1.0
     photometric: float = 0.5
     epoch_images: Annotated[int | None, arg(metavar="COUNT")] = None
@@ -103,6 +145,7 @@ class Config:
     devices: Annotated[Wanted, arg(metavar="auto|N")] = "auto"
     ray: bool = False
     track: Literal["tensorboard", "wandb", "mlflow", "trackio"] | None = None
+    patience: int = 0
     save_every: Annotated[float, arg(metavar="MINUTES")] = 10.0
     samples_every: int = 5
     on_nan: Literal["stop", "skip"] = "stop"
@@ -112,29 +155,10 @@ class Config:
     overwrite: bool = False
 
     def __post_init__(self):
-        for name, low in _LOWEST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= low:
-                raise UserError(f"{_flag(name)} must be at least {low}. Received: {value}.")
-        if self.devices != "auto" and self.devices < 1:
-            raise UserError(f"--devices is auto or at least 1. Received: {self.devices}.")
-        for name in ("lr", "clip", "crop"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"{_flag(name)} must be above 0 and finite. Received: {value}.")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"--momentum must be in 0..1, 1 excluded. Received: {self.momentum}.")
-        if self.parts is not None and (self.parts < 1 or self.batch % self.parts):
-            raise UserError(
-                f"--parts must divide --batch ({self.batch}) without a rest. "
-                f"Received: {self.parts}."
-            )
-        if self.crop > 1:
-            raise UserError(f"--crop is a share of the image, 1 at most. Received: {self.crop}.")
-        if self.on_nan not in ("stop", "skip"):
-            raise UserError(f"--on-nan is stop or skip. Received: {self.on_nan}.")
-        if self.schedule not in ("cosine", "step"):
-            raise UserError(f"--schedule is cosine or step. Received: {self.schedule}.")
+        for name, value in recipe_values(self.recipe).items():
+            if getattr(self, name) is LEFT_OUT:
+                object.__setattr__(self, name, value)
+        check(self)
 
     @property
     def run_name(self) -> str:
@@ -170,27 +194,6 @@ class Config:
         if "data" not in values:
             raise UserError(f"{path}: the setting 'data' is missing.")
         return cls(**values)
-
-
-_LOWEST = {
-    "epochs": 1,
-    "batch": 1,
-    "size": 32,
-    "warmup": 0,
-    "weight_decay": 0,
-    "frozen": 0,
-    "rois": 1,
-    "scale_jitter": 0,
-    "photometric": 0,
-    "epoch_images": 1,
-    "workers": 0,
-    "save_every": 0,
-    "samples_every": 0,
-}
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _choices(hint) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,11 +12,12 @@ from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.dataset import Dataset
 from frcnn.inference.predict import Detector
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.training.callbacks import History, StopOnInterrupt, WatchLosses
+from frcnn.training.callbacks import History, StopEarly, StopOnInterrupt, WatchLosses
 from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
 from frcnn.training.devices import ByTheFirst, Devices
 from frcnn.training.display import Display
+from frcnn.training.freezing import Freezing
 from frcnn.training.memory import is_out_of_memory
 from frcnn.training.run import Run
 from frcnn.training.tracking import Track, open_tracking
@@ -30,11 +31,12 @@ class Fitting:
         config: of the run.
         run: where it saves.
         network: compiled, its optimizer built.
-        detector: wraps the network.
+        detector: wraps the network, or one that is given its weights.
         batches: the training data.
         validation: the validation images, or None.
         devices: what trains together.
         console: where it reports.
+        refresh: gives the detector its weights.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Fitting:
         validation: Dataset | None,
         devices: Devices,
         console: Console,
+        refresh: Callable[[], None],
     ):
         self._config, self._run, self._network = config, run, network
         self._batches, self._devices, self._console = batches, devices, console
@@ -59,7 +62,10 @@ class Fitting:
             config.epochs,
             config.samples_every,
             lambda: self._stop.within_epoch,
+            refresh,
         )
+        self._early = StopEarly(self._history, config.patience, devices.highest)
+        self._freezing = Freezing(network, config.freeze_epochs)
         self._checkpoint = Checkpoint(
             run,
             network,
@@ -92,6 +98,11 @@ class Fitting:
         """Put the saved state back; the epochs finished, and the steps of the next one."""
         return self._checkpoint.restore()
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the history says that waiting for a better epoch has gone on for too long."""
+        return self._early.due
+
     def fit(self, epoch: int, step: int) -> None:
         """Train to the end after so many epochs, and so many steps of the next one.
 
@@ -110,6 +121,8 @@ class Fitting:
             self._stop.restore()
             for each in self._tracking:
                 each.close()
+        if self.stopped_early:
+            self.say(f"Stopped: no better validation AP for {self._config.patience} epochs.")
         for fault in self._batches.faults:
             self.say(f"Left out while training: {fault}")
         if self._watch.skipped:
@@ -161,6 +174,7 @@ class Fitting:
             FollowEpochs(self._batches),
             self._stop,
             ByTheFirst(self._devices, [self._validate, self._history, *self._tracking]),
+            self._early,
             self._checkpoint,
             self._watch,
             *([display] if self._devices.first else []),
@@ -179,10 +193,13 @@ class Fitting:
 
         display.open()
         try:
-            if step:
-                fit(Rest(self._batches, step), epoch, epoch + 1)
-                epoch += 1
-            if epoch < config.epochs and not self._stop.interrupted:
-                fit(self._batches, epoch, config.epochs)
+            for first, end in self._freezing.spans(epoch, config.epochs):
+                if step:
+                    fit(Rest(self._batches, step), first, first + 1)
+                    first, step = first + 1, 0
+                if first < end and not self._stop.interrupted:
+                    fit(self._batches, first, end)
+                if self._stop.interrupted or self.stopped_early:
+                    break
         finally:
             display.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -60,36 +60,117 @@ class SGD(keras.optimizers.SGD):
         momentum: 0..1.
         decay: share of a weight that is added to its gradient; of kernels alone, not of biases
             and normalisations.
+        ema: share that averages of the weights keep of themselves at a step, in the long run; 0
+            keeps none.
+        slow: paths of the variables whose learning rate is ``slowness`` times the others'.
+        slowness: that factor.
         **kwargs: those of ``keras.optimizers.SGD``.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, decay: float = 0.0, **kwargs):
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        decay: float = 0.0,
+        ema: float = 0.0,
+        slow: Sequence[str] = (),
+        slowness: float = 1.0,
+        **kwargs,
+    ):
         super().__init__(learning_rate, momentum, **kwargs)
-        self.decay = decay
+        self.decay, self.ema = decay, ema
+        self.slow, self.slowness = frozenset(slow), slowness
+        self.averages: list[keras.Variable] = []
+        self._stepped: list[int] | None = None
         # Of devices that share a step: each one's gradients -> their means.
         self.average_gradients: Callable[[list[Any]], list[Any]] | None = None
 
+    def build(self, variables):
+        """Create the momenta, and the averages, which begin as the weights."""
+        if self.built:
+            return
+        super().build(variables)
+        if self.ema:
+            self.averages = self.add_optimizer_variables(self._trainable_variables, "average")
+            for average, variable in zip(self.averages, self._trainable_variables, strict=True):
+                average.assign(ops.copy(variable))  # JAX gives the memory of both away
+
+    def step_only(self, variables) -> None:
+        """Say which of the variables that it was built for it will be given gradients of.
+
+        On JAX, Keras does not say so at the step itself.
+        """
+        # Their places: variables kept here would become the optimizer's own.
+        self._stepped = [self._get_variable_index(variable) for variable in variables]
+
+    def averaged(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Each weight with the average of it; empty if none are kept."""
+        return list(zip(self._trainable_variables, self.averages, strict=False))
+
     def decays(self, variable) -> bool:
         """Whether a variable's gradient gets its share of the variable."""
-        # TensorFlow hands its own variable over, whose name is longer.
-        own = self._trainable_variables[self._get_variable_index(variable)]
-        return self.decay > 0 and own.name not in ("bias", "gamma", "beta")
+        return self.decay > 0 and self._own(variable).name not in ("bias", "gamma", "beta")
+
+    def pace(self, variable) -> float:
+        """What a variable's learning rate is multiplied by."""
+        return self.slowness if self._own(variable).path in self.slow else 1.0
+
+    def _own(self, variable) -> keras.Variable:
+        """Keras's variable: TensorFlow hands its own over, which has another name."""
+        return self._trainable_variables[self._get_variable_index(variable)]
 
     def update_step(self, gradient, variable, learning_rate):
         """Step one variable; Keras's hook."""
         if self.decays(variable):
             share = ops.cast(self.decay, variable.dtype)
             gradient = ops.cast(gradient, variable.dtype) + share * variable
-        super().update_step(gradient, variable, learning_rate)
+        super().update_step(gradient, variable, self.pace(variable) * learning_rate)
 
     def apply(self, grads, trainable_variables=None):
-        """Step all variables."""
+        """Step all variables, or those given."""
         if self._one_pass_serves():
             self._apply_in_one_pass(grads, trainable_variables)
         else:
             if self.average_gradients is not None:
                 grads = self.average_gradients(list(grads))
             super().apply(_finite_or_zero(grads), trainable_variables)
+        if self.ema:
+            self._average(trainable_variables or self._trainable_variables)
+
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        """``apply`` to values in place of variables, for JAX; see ``step_only``."""
+        stepped = self._trainable_variables
+        if self._stepped is not None:
+            stepped = [stepped[place] for place in self._stepped]
+        mapping = [
+            *zip(stepped, trainable_variables, strict=True),
+            *zip(self.variables, optimizer_variables, strict=True),
+        ]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            self.apply(grads, stepped)
+        return tuple(
+            [scope.get_current_value(variable) for variable in variables]
+            for variables in (stepped, self.variables)
+        )
+
+    def _average(self, variables) -> None:
+        """Move the averages of variables that were stepped towards them.
+
+        Early ones forget sooner, as min(ema, (1 + t) / (10 + t)) of TensorFlow's moving average,
+        so that a short training has an average worth having. The first is the weights.
+        """
+        done = ops.cast(self.iterations, "float32") - 1.0
+        share = 1.0 - ops.minimum(self.ema, done / (done + 9.0))
+        owned = [self._own(variable) for variable in variables]
+        averages = [self.averages[self._get_variable_index(variable)] for variable in owned]
+        if keras.config.backend() == "torch":
+            from frcnn.training.torch_sgd import approach
+
+            approach([each.value for each in averages], [each.value for each in owned], share)
+            return
+        for average, variable in zip(averages, owned, strict=True):
+            # In this form an average that equals the variable stays as it is, to the last bit.
+            average.assign(average + share * (variable - average))
 
     def _one_pass_serves(self) -> bool:
         """Whether nothing is asked for but momentum, decay and a bound on the common norm."""
@@ -110,10 +191,12 @@ class SGD(keras.optimizers.SGD):
         variables = self._trainable_variables if variables is None else list(variables)
         if not self.built:
             self.build(variables)
-        groups = {True: Group([], [], [], self.decay), False: Group([], [], [], 0.0)}
+        groups: dict[tuple[bool, float], Group] = {}
         for gradient, variable in zip(gradients, variables, strict=True):
             if gradient is not None:
-                group = groups[self.decays(variable)]
+                decays, pace = self.decays(variable), self.pace(variable)
+                empty = Group([], [], [], self.decay if decays else 0.0, pace)
+                group = groups.setdefault((decays, pace), empty)
                 group.weights.append(variable.value)
                 group.gradients.append(gradient)
                 group.velocities.append(self.momentums[self._get_variable_index(variable)].value)
@@ -125,7 +208,13 @@ class SGD(keras.optimizers.SGD):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {**super().get_config(), "decay": self.decay}
+        own = {
+            "decay": self.decay,
+            "ema": self.ema,
+            "slow": sorted(self.slow),
+            "slowness": self.slowness,
+        }
+        return {**super().get_config(), **own}
 
 
 def _finite_or_zero(gradients):
@@ -135,12 +224,19 @@ def _finite_or_zero(gradients):
     return [None if each is None else ops.where(finite, each, 0) for each in gradients]
 
 
-def build_optimizer(config: Config, peak: float, steps: int) -> SGD:
-    """SGD with momentum for a run of ``steps`` steps at a peak learning rate."""
+def build_optimizer(config: Config, peak: float, steps: int, network=None) -> SGD:
+    """SGD with momentum for a run of ``steps`` steps at a peak learning rate.
+
+    ``network`` is the one to train; without it nothing is known of ``config.backbone_lr``.
+    """
     warmup = min(config.warmup, steps // 10)
+    slow = [] if network is None else network.extractor.trainable_variables
     return SGD(
         WarmupDecay(peak, steps, warmup, config.schedule),
         config.momentum,
         config.weight_decay,
+        config.ema,
+        slow=[variable.path for variable in slow] if config.backbone_lr != 1 else (),
+        slowness=config.backbone_lr,
         global_clipnorm=config.clip,
     )

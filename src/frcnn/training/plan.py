@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +44,11 @@ class StepMemory:
     one: int
     two: int
     weights: int
+
+    def with_copies(self, count: int) -> StepMemory:
+        """The same with so many copies of the weights beside them."""
+        more = count * self.weights
+        return replace(self, one=self.one + more, two=self.two + more)
 
     def of(self, images: int, parts: int = 1) -> int:
         """Of a step of ``images`` images taken in ``parts`` equal parts."""

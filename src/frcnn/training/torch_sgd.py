@@ -11,19 +11,21 @@ from torch.optim.sgd import sgd
 
 
 class Group(NamedTuple):
-    """Weights that decay alike.
+    """Weights that decay alike and have the same learning rate.
 
     Args:
         weights: changed in place.
         gradients: of the weights; changed too.
         velocities: momentum times the last step's, less the learning rate times the gradient.
         decay: share of a weight that is added to its gradient.
+        pace: the learning rate is multiplied by it.
     """
 
     weights: list[torch.Tensor]
     gradients: list[torch.Tensor]
     velocities: list[torch.Tensor]
     decay: float
+    pace: float = 1.0
 
 
 @torch.no_grad()
@@ -51,8 +53,7 @@ def sgd_step(
     scale = torch.ones_like(norm) if clip is None else clip / norm.clamp(min=clip)
     step = _one_pass if asked else _many_passes
     for group in groups:
-        if group.weights:
-            step(group, rate, scale, momentum)
+        step(group, group.pace * rate, scale, momentum)
 
 
 def _may_ask(device: torch.device) -> bool:
@@ -88,3 +89,28 @@ def _many_passes(group: Group, rate, scale, momentum: float) -> None:
     many._foreach_mul_(group.velocities, momentum)
     many._foreach_add_(group.velocities, gradients)
     many._foreach_add_(group.weights, group.velocities)
+
+
+@torch.no_grad()
+def approach(
+    averages: list[torch.Tensor], weights: list[torch.Tensor], share: torch.Tensor
+) -> None:
+    """Move averages by a ``share``, a scalar tensor, of the way to the weights, in place.
+
+    An average that equals its weight stays as it is, to the last bit.
+    """
+    move = _move_in_one_pass if _may_ask(share.device) else _move_in_many_passes
+    move(averages, weights, share)
+
+
+def _move_in_one_pass(averages, weights, share) -> None:
+    many: Any = torch
+    many._foreach_lerp_(averages, weights, float(share))
+
+
+def _move_in_many_passes(averages, weights, share) -> None:
+    """For a device that a share read back would wait for."""
+    many: Any = torch
+    ways = many._foreach_sub(weights, averages)
+    many._foreach_mul_(ways, share)
+    many._foreach_add_(averages, ways)

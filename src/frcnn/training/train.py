@@ -11,20 +11,14 @@ from rich.console import Console
 
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, plan_canvases
-from frcnn.data.transforms import (
-    HorizontalFlip,
-    Photometric,
-    RandomCrop,
-    Rotate90,
-    ScaleJitter,
-    Transform,
-    VerticalFlip,
-)
+from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.training.augmentation import transforms_of, variety_of
 from frcnn.training.config import Config
 from frcnn.training.devices import Devices, open_devices
+from frcnn.training.evaluated import needs_another, precision, show
 from frcnn.training.fitting import Fitting
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.plan import Room, measure_step, plan_steps
@@ -68,7 +62,7 @@ def _train(config: Config, devices: Devices, console: Console) -> Run:
     batches = _batches(config, splits)
     parts = _planned_parts(config, splits, batches, devices, console)
     with devices.scope():
-        network = _network(config, splits)
+        network = _network(config, splits, config.precision)
     network.parts = parts
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
@@ -109,7 +103,7 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
         splits = _open(config, console)
         batches = _batches(config, splits)
         with devices.scope():
-            network = _network(config, splits)
+            network = _network(config, splits, config.precision)
         _fit(config, run, network, batches, splits, devices, console, resumed=True)
     return run
 
@@ -125,10 +119,11 @@ def _open(config: Config, console: Console) -> Splits:
     return splits
 
 
-def _network(config: Config, splits: Splits) -> FasterRCNN:
+def _network(config: Config, splits: Splits, computing: str) -> FasterRCNN:
     keras.utils.set_random_seed(config.seed)
     classes = len(splits.train.classes)
-    return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
+    with precision(computing):
+        return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
 
 
 def _planned_parts(
@@ -139,13 +134,17 @@ def _planned_parts(
     if config.parts is not None:
         return config.parts
     canvas = max(batches.canvases, key=math.prod)
-    kind = (config.preset, len(splits.train.classes), config.frozen, config.rois)
+    kind = (config.preset, len(splits.train.classes), config.frozen, config.rois, config.precision)
+    copies = (config.ema > 0) + needs_another(config)
+
+    def build() -> FasterRCNN:
+        return _network(config, splits, config.precision)
 
     def plan() -> int:
         room = Room.now()
         with devices.apart():
-            memory = measure_step(lambda: _network(config, splits), canvas, batches.max_boxes, kind)
-        found = plan_steps(memory, share, room)
+            memory = measure_step(build, canvas, batches.max_boxes, kind)
+        found = plan_steps(memory.with_copies(copies), share, room)
         console.print(str(found), highlight=False, markup=False, soft_wrap=True)
         return found.parts
 
@@ -174,18 +173,35 @@ def _fit(
     resumed: bool,
 ) -> None:
     chosen = preset(config.preset)
-    detector = _detector(network, splits, batches, chosen.rule)
+    shown = _network(config, splits, "float32") if needs_another(config) else network
+    detector = _detector(shown, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
+    if devices.count > 1 and config.freeze_epochs:
+        raise UserError(
+            f"--freeze-epochs {config.freeze_epochs} is for one device, and there are "
+            f"{devices.count}: what they average is fixed. Leave it out, or give --devices 1."
+        )
+    network.label_smoothing = config.label_smoothing
     with devices.scope():
-        network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
+        network.compile(build_optimizer(config, peak, config.epochs * len(batches), network))
         network.optimizer.build(network.trainable_variables)
-    fitting = Fitting(config, run, network, detector, batches, splits.validation, devices, console)
+    fitting = Fitting(
+        config,
+        run,
+        network,
+        detector,
+        batches,
+        splits.validation,
+        devices,
+        console,
+        refresh=lambda: None if shown is network else show(network, shown),
+    )
     place = fitting.restore() if resumed else (0, 0)
     devices.share_of(config.batch, network.parts)
     batches.rows = devices.rows(config.batch, network.parts)
     devices.join(network)
-    if place[0] == config.epochs:
-        fitting.say(f"The training in {run.folder} is complete: {config.epochs} epochs.")
+    if place[0] == config.epochs or fitting.stopped_early:
+        fitting.say(f"The training in {run.folder} is complete: {place[0]} epochs.")
         return
     shared = f" on {devices.count} devices" if devices.count > 1 else ""
     fitting.say(
@@ -206,25 +222,6 @@ def _report_data(splits: Splits, console: Console) -> None:
     console.print(splits.note, highlight=False, soft_wrap=True)
 
 
-def _transforms(config: Config) -> tuple[Transform, ...]:
-    """The augmentation that the configuration asks for, geometry first."""
-    chosen: list[Transform] = []
-    if config.horizontal_flip:
-        chosen.append(HorizontalFlip())
-    if config.vertical_flip:
-        chosen.append(VerticalFlip())
-    if config.rotate:
-        chosen.append(Rotate90(p=0.75))  # with "not at all", each of the four is as likely
-    if config.crop < 1:
-        chosen.append(RandomCrop(low=config.crop))
-    if config.scale_jitter:
-        chosen.append(ScaleJitter(1 / (1 + config.scale_jitter), 1 + config.scale_jitter))
-    if config.photometric:
-        strength = config.photometric
-        chosen.append(Photometric(0.125 * strength, 0.3 * strength, 0.3 * strength, 10 * strength))
-    return tuple(chosen)
-
-
 def _batches(config: Config, splits: Splits) -> DetectionBatches:
     short = config.size or preset(config.preset).size
     long = long_side(short)
@@ -234,7 +231,8 @@ def _batches(config: Config, splits: Splits) -> DetectionBatches:
         short,
         long,
         canvases=plan_canvases(splits.train.sizes(), short, long, STRIDE),
-        transforms=_transforms(config),
+        transforms=transforms_of(config),
+        variety=variety_of(config),
         seed=config.seed,
         steps=config.epoch_images and max(config.epoch_images // config.batch, 1),
         workers=config.workers,
@@ -249,7 +247,7 @@ def _detector(network: FasterRCNN, splits: Splits, batches: DetectionBatches, ru
             splits.train.classes,
             batches.short,
             batches.long,
-            canvases_in_use(batches.canvases, batches.short, batches.long),
+            canvases_in_use(batches.plain_canvases, batches.short, batches.long),
             rule,
         )
     )

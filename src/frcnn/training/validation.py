@@ -28,11 +28,12 @@ class Validate(keras.callbacks.Callback):
 
     Args:
         run: where models and pictures go.
-        detector: wraps the network that trains.
+        detector: wraps the network that trains, or one that is given its weights.
         dataset: the validation images, or None.
         epochs: of the whole training.
         samples_every: epochs between pictures, 0 for never.
         stopped: whether the training was stopped within an epoch; then nothing is measured.
+        refresh: called first, to give the detector its weights.
         batch: images run through the network together.
     """
 
@@ -44,16 +45,18 @@ class Validate(keras.callbacks.Callback):
         epochs: int,
         samples_every: int,
         stopped: Callable[[], bool],
+        refresh: Callable[[], None],
         batch: int = 8,
     ):
         super().__init__()
         self._run, self._detector, self._dataset = run, detector, dataset
         self._epochs, self._samples_every = epochs, samples_every
-        self._stopped, self._batch = stopped, batch
+        self._stopped, self._refresh, self._batch = stopped, refresh, batch
         self.best: float | None = None
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Score and save."""
+        self._refresh()
         if self._dataset is not None and not self._stopped():
             self._score(epoch, logs)
         self._detector.save(self._run.last)
@@ -62,6 +65,7 @@ class Validate(keras.callbacks.Callback):
         """Save the network as it is, within an epoch, and say where."""
         if keras.config.backend() == "jax":
             self.model.jax_state_sync()  # it trains on copies
+        self._refresh()
         self._detector.save(self._run.last)
         return self._run.last
 
