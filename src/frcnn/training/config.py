@@ -11,6 +11,9 @@ from typing import Annotated, Literal, get_args, get_type_hints
 from tyro.conf import Positional, arg
 
 from frcnn.errors import UserError
+from frcnn.files import read_file
+
+_MOST_BYTES = 1 << 20  # of a file
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise UserError(f"{_flag(name)} must be at least {low}. Received: {value}.")
+        for name, high in _HIGHEST.items():
+            value = getattr(self, name)
+            if value is not None and not value <= high:
+                raise UserError(f"{_flag(name)} must be at most {high:,}. Received: {value}.")
         for name in ("lr", "clip", "crop"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -132,16 +139,23 @@ class Config:
         """
         path = Path(path)
         try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = tomllib.loads(read_file(path, _MOST_BYTES).decode("utf-8"))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except RecursionError:
+            raise UserError(
+                f"{path} is not a TOML configuration: it is nested too deeply."
+            ) from None
+        except ValueError as error:  # not UTF-8, not TOML, or a number of thousands of digits
             raise UserError(f"{path} is not a TOML configuration: {error}.") from error
         hints = get_type_hints(cls)
         known = {field.name for field in fields(cls)}
         for name, value in values.items():
             if name not in known:
-                raise UserError(f"{path}: unknown setting {name!r}. Remove the line.")
+                raise UserError(f"{path}: unknown setting {name!r:.100}. Remove the line.")
             if not _fits(value, hints[name]):
-                raise UserError(f"{path}: {name} has a value of the wrong type: {value!r}.")
+                shown = f"{value!r:.100}"
+                raise UserError(f"{path}: {name} has a value of the wrong type: {shown}.")
         if "data" not in values:
             raise UserError(f"{path}: the setting 'data' is missing.")
         return cls(**values)
@@ -161,6 +175,24 @@ _LOWEST = {
     "workers": 0,
     "save_every": 0,
     "samples_every": 0,
+    "seed": 0,
+}
+# What is far beyond use would end in the middle of a training, for want of memory or of digits.
+_HIGHEST = {
+    "epochs": 10**9,
+    "batch": 10_000,
+    "size": 10_000,
+    "warmup": 10**12,
+    "weight_decay": 1e6,
+    "frozen": 1000,
+    "rois": 100_000,
+    "scale_jitter": 100,
+    "photometric": 100,
+    "epoch_images": 10**12,
+    "workers": 1000,
+    "save_every": 1e9,
+    "samples_every": 10**9,
+    "seed": 2**32 - 1,
 }
 
 

@@ -49,7 +49,15 @@ _BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
 _MAX_EXPANSION = 16
 
 # Reading a damaged or hostile file can end in any of these.
-_DAMAGE = (OSError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
+DAMAGE = (
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def load_vgg16(layers, path: str | Path) -> MatchReport:
@@ -122,7 +130,7 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
         with h5py.File(path, "r") as file:
             layers = _read_layers(_datasets(file), path.stat().st_size)
             top = ", ".join(file)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(
             f"Cannot read {path} as HDF5 of Keras, it may be truncated or another format: "
             f"{error}. Download it again."
@@ -178,10 +186,16 @@ def _read_layers(
             "is the only way to tell them apart"
         )
     chosen = numbered or {path: item for path, item in datasets.items() if "/" in path}
-    declared = sum(math.prod(item.shape or ()) * item.dtype.itemsize for item in chosen.values())
+    declared = sum(_memory(item) for item in chosen.values())
     if declared > _MAX_EXPANSION * size:
         raise ValueError(f"it declares arrays of {declared:,} bytes in a file of {size:,}")
     return _numbered_layers(chosen) if numbered else _named_layers(chosen)
+
+
+def _memory(item: h5py.Dataset) -> int:
+    """Bytes that reading an array takes; a chunk of it is unpacked whole, and may be far larger."""
+    elements = max(math.prod(item.shape or ()), math.prod(item.chunks or ()))
+    return elements * item.dtype.itemsize
 
 
 def _named_layers(datasets: Mapping[str, h5py.Dataset]) -> dict[str, dict[str, np.ndarray]]:
