@@ -25,7 +25,7 @@ YEARS = ("VOC2007", "VOC2012")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 # Bytes. A hundred objects take 30 thousand; in memory XML takes up to fifty times its size.
-_MOST_XML = 1 << 24
+_MOST_XML = 1 << 23
 _MOST_LIST = 1 << 28
 _LINE = 10_000  # characters; no name is as long
 
