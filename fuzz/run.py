@@ -1,6 +1,6 @@
 """Fuzz one reader with Atheris: ``python fuzz/run.py voc --seconds 3600``.
 
-It ends at the first input that raises what the reader does not promise, takes longer than ten
+It ends at the first input that raises what the reader does not promise, takes longer than thirty
 seconds or more than two gigabytes, or crashes the process; that input is kept in ``fuzz/crashes``.
 The exit status is 0 if there was none. With ``--input FILE`` it reads one input again.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CRASHES = HERE / "crashes"
 CORPUS = HERE / "corpus"  # what was found to reach new code, of all runs
-SECONDS_AN_INPUT, MEGABYTES, LONGEST = 10, 2048, 16_384
+SECONDS_AN_INPUT, MEGABYTES, LONGEST = 30, 2048, 16_384
 # Few threads and the lightest Keras: nothing of what is fuzzed computes.
 QUIET = {"KERAS_BACKEND": "numpy", "OPENCV_LOG_LEVEL": "OFF", "OMP_NUM_THREADS": "1"}
 

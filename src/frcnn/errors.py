@@ -7,7 +7,7 @@ import re
 # Control characters steer a terminal; the line and paragraph separators and those that turn the
 # direction of writing disguise a text; halves of surrogate pairs cannot be written at all.
 _UNSHOWN = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_MOST = 4000  # characters of a message
+_MOST = 20_000  # characters of a message
 
 
 class UserError(ValueError):

@@ -11,6 +11,7 @@ from faults import only_fault
 from frcnn.cli import main
 from frcnn.data import dataset as dataset_module
 from frcnn.data import faults as faults_module
+from frcnn.data import lookup
 from frcnn.data.dataset import DataError, available_splits, open_dataset
 from frcnn.errors import printable
 from hostile import LABELS, NAME, NO_FILES, assert_sentence, fenced, png, two_pictures
@@ -45,6 +46,23 @@ def test_links_between_folders_that_go_round_are_not_followed(tmp_path):
     (root / "images/train/up").symlink_to("..")
     with fenced():
         assert len(open_dataset(root, strict=True)) == 2
+
+
+@pytest.mark.parametrize("place", ["/", "//", "../../../../../../../../../..", "images/train/up"])
+def test_the_whole_file_system_is_no_folder_of_pictures(tmp_path, place):
+    """As ``Nc: /`` was, that fuzzing wrote for ``nc: 2``."""
+    root = two_pictures(tmp_path, "yolo")
+    (root / "images/train/up").symlink_to("/")
+    (root / "data.yaml").write_text(f"train: images/train\nNc: {place}\nnames: [cat, dog]\n")
+    with fenced(), pytest.raises(DataError, match="is the whole file system, not a folder of"):
+        open_dataset(root)
+    assert len(open_dataset(root, "train")) == 2
+
+
+def test_folders_of_more_files_than_any_data_set_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(lookup, "_MOST_FILES", 2)
+    with pytest.raises(DataError, match="images/train: has more than 2 files below it"):
+        open_dataset(two_pictures(tmp_path, "yolo"))
 
 
 def row(name="images/b.png", label="dog"):

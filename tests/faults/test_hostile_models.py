@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,6 +18,7 @@ from frcnn.inference.artefact import Artefact
 from frcnn.inference.runtime import RuntimeDetector, open_artefact
 from frcnn.training.config import Config
 from frcnn.training.state import Notes, read_state, write_state
+from frcnn.zoo import trial
 from frcnn.zoo.converting import class_names
 from frcnn.zoo.keras_applications import build_extractor
 from frcnn.zoo.keras_h5 import read_keras_h5
@@ -202,6 +204,21 @@ def test_a_chunk_far_larger_than_its_array(tmp_path):
         )
     with fenced(), pytest.raises(ValueError, match="declares arrays of 1,073,741,824 bytes"):
         read_keras_h5(path)
+
+
+FOUND = Path(__file__).parent / "found"  # by fuzzing
+
+
+def test_a_file_that_crashes_hdf5_ends_another_process():
+    """Its name is of variable length, and lies where there is nothing."""
+    with fenced(), pytest.raises(ValueError, match="it crashes the library that reads such files"):
+        read_keras_h5(FOUND / "attribute.h5")
+
+
+def test_a_file_that_is_read_for_ever_is_given_up(monkeypatch):
+    monkeypatch.setattr(trial, "_SECONDS", 0.01)
+    with fenced(), pytest.raises(ValueError, match="reading it takes more than 0.01 s"):
+        read_keras_h5(FOUND / "attribute.h5")
 
 
 def test_weights_for_keras_itself_are_looked_through_first(tmp_path):
