@@ -23,6 +23,7 @@ _TAIL = 1 << 16
 # and programs write a few dozens of each.
 _MOST_PARTS = 10_000
 _MOST_SCANS = 200
+_MOST_CHUNKS = 1_000_000  # of a PNG, its pixels' among them
 _QUARTER_TURNS = (5, 6, 7, 8)
 _STANDALONE_MARKERS = (0x01, *range(0xD0, 0xD9))
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -127,6 +128,30 @@ def _limit_scans(data: Buffer, position: int) -> None:
     raise HeaderError(f"is a JPEG of more than {_MOST_SCANS} scans")
 
 
+def check_chunks(data: bytes) -> None:
+    """Check that the parts of a PNG end within the file, before it is decoded.
+
+    The decoder makes room for as many bytes as a part says that it has: for gigabytes.
+
+    Raises:
+        HeaderError: one does not, or there are too many.
+    """
+    if not data.startswith(_PNG):
+        return
+    position = len(_PNG)
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            break
+    else:
+        raise HeaderError(f"has more than {_MOST_CHUNKS:,} parts")
+    if position > len(data):
+        raise HeaderError(f"has a part that ends behind its {len(data)} bytes: it is damaged")
+
+
 def _read_png(data: Buffer) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", data, 16)
     orientation, position = 1, 8
@@ -198,9 +223,10 @@ def _read_webp(data: Buffer) -> tuple[int, int]:
     raise HeaderError(f"has a WebP header of an unknown kind, {bytes(kind)!r}")
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _READERS = (
     (lambda head: head.startswith(b"\xff\xd8\xff"), _read_jpeg),
-    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _read_png),
+    (lambda head: head.startswith(_PNG), _read_png),
     (lambda head: head.startswith(b"BM"), _read_bmp),
     (lambda head: head.startswith((b"II*\0", b"MM\0*")), _read_tiff),
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _read_webp),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from frcnn.data.faults import ImageError
-from frcnn.data.headers import Buffer, HeaderError, read_size
+from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size
 from frcnn.data.resizing import Size, reduction
 from frcnn.files import open_file, read_file
 
@@ -99,7 +99,10 @@ def _read(path: str | os.PathLike) -> tuple[Path, bytes]:
 def _decode(path: Path, data: bytes, size: Size, by: int) -> np.ndarray:
     """Decode a picture whose header states a size, at a part of that."""
     try:
+        check_chunks(data)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[by])
+    except HeaderError as error:
+        raise ImageError(path, str(error)) from None
     except cv2.error as error:
         raise ImageError(path, f"cannot be decoded ({error.err})") from None
     if image is None:
