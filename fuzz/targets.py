@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,37 @@ def artefact(folder: Path) -> Target:
     return [sound.to_json().encode()], read
 
 
+def onnx(folder: Path) -> Target:
+    """An exported detector for ONNX Runtime."""
+    return _exported(folder, "onnx")
+
+
+def openvino(folder: Path) -> Target:
+    """An exported detector for OpenVINO, beside sound weights."""
+    return _exported(folder, "openvino")
+
+
+def _exported(folder: Path, kind: str) -> Target:
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import exported
+    from frcnn.inference.runtime import open_artefact
+
+    if kind == "onnx":
+        path = exported.write_onnx(folder / "a.onnx", batch=1)
+    else:
+        path = exported.write_openvino(folder / "a.xml", batch=1)
+    picture = np.zeros((*SIDES, 3), np.uint8)
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            open_artefact(path).detect(picture)
+        except UserError as error:
+            _check_message(error)
+
+    return [path.read_bytes()], read
+
+
 def state(folder: Path) -> Target:
     """The state of a training, under a checksum that is always right."""
     path = folder / "training.state"
@@ -278,7 +310,7 @@ def _promising(path: Path, read_path: Callable[[], object], *seeds: str) -> Targ
 TARGETS: dict[str, Callable[[Path], Target]] = {
     each.__name__: each
     for each in (
-        *(voc, voc_list, coco, yolo, yaml, csv, images, config, artefact, state),
+        *(voc, voc_list, coco, yolo, yaml, csv, images, config, artefact, onnx, openvino, state),
         *(keras_h5, torch_pickle, pickle, safetensors),
     )
 }

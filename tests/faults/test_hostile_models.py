@@ -146,6 +146,18 @@ def test_a_graph_with_weights_in_other_folders_is_refused(tmp_path, place):
     assert_sentence(caught.value, 3000)
 
 
+@pytest.mark.parametrize("write", [write_onnx, write_openvino])
+def test_names_that_are_no_text(tmp_path, write):
+    """In the graph and in the metadata."""
+    path = write(tmp_path / ("a.onnx" if write is write_onnx else "a.xml"))
+    content = path.read_bytes()
+    for name in (b"boxes", b"images", b"disc"):
+        path.write_bytes(content.replace(name, b"\xff" * len(name)))
+        with fenced(), pytest.raises(UserError) as caught:
+            frcnn.load(path)
+        assert_sentence(caught.value, 3000)
+
+
 def test_entities_in_the_xml_of_openvino_stay_as_they_are(tmp_path):
     path = write_openvino(tmp_path / "a.xml")
     entities = "".join(
@@ -268,6 +280,8 @@ STATES = {
     "texts": (notes(), array(dtype="U2", shape=[1]), b"\n"),
     "records": (notes(), array(dtype="V8", shape=[1]), b"\n"),
     "records of a trillion": (notes(), array(dtype="(1000000,1000000)f4"), b"\n"),
+    "a type that is parsed as Python": (notes(), array(dtype=",f4"), b"\n"),
+    "a type of parts": (notes(), array(dtype=[["a", "<f4"]]), b"\n"),
     "no type": (notes(), array(dtype="import os"), b"\n"),
     "no name": (notes(), b'{"dtype": "<f4", "shape": []}\n', b"\n"),
     "a list": (notes(), b"[1]\n", b"\n"),

@@ -79,7 +79,10 @@ def open_artefact(path: str | Path) -> RuntimeDetector:
     if not os.path.isfile(path):  # which takes names that no file can have, too
         raise UserError(f"There is no file {path}. Check the spelling.")
     open_it = _open_openvino if path.suffix.lower() == ".xml" else _open_onnx
-    return RuntimeDetector(*open_it(path))
+    try:
+        return RuntimeDetector(*open_it(path))
+    except UnicodeDecodeError as error:  # of names and metadata
+        raise UserError(f"{path} is damaged: it has {error.object!r:.100} as a text.") from error
 
 
 def _open_onnx(path: Path) -> tuple[Artefact, Graph]:

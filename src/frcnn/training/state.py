@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _DIGEST = hashlib.sha256().digest_size
 _CHUNK = 2**20  # bytes read together
 _LINE = 2**24  # bytes; no line is as long
 _MOST_BYTES = 2**40
+_NUMBERS = re.compile(r"[<>|][biuf][1248]")  # of the types, those that may be read
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,13 @@ def _arrays(file: BinaryIO, size: int) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays, by name, of a file of so many bytes."""
     while (line := file.readline(_LINE)) != b"\n":
         said = json.loads(line)
-        name, dtype, shape = str(said["name"]), np.dtype(said["dtype"]), said["shape"]
+        name, kind, shape = str(said["name"]), str(said["dtype"]), said["shape"]
+        if not _NUMBERS.fullmatch(kind):
+            raise ValueError(f"its array {name!r:.100} is of {kind!r:.100} instead of numbers")
+        dtype = np.dtype(kind)
         length = math.prod(shape) * dtype.itemsize
-        if dtype.kind not in "biuf" or not 0 <= length <= size - file.tell():
-            raise ValueError(f"its array {name!r:.100} of type {dtype} and shape {shape} is none")
+        if not 0 <= length <= size - file.tell():
+            raise ValueError(f"its array {name!r:.100} of shape {shape} is not in it")
         yield name, np.frombuffer(file.read(length), dtype).reshape(shape)
 
 
