@@ -61,9 +61,11 @@ def fuzz(reader: str, seconds: int, single: Path | None, folder: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["frcnn"]):
-        from targets import TARGETS
+        from targets import TARGETS, fork_trials
 
         seeds, read = TARGETS[reader](folder)
+    if reader == "keras_h5":
+        fork_trials()
     if single:
         read(single.read_bytes())
         sys.exit(0)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +224,26 @@ def keras_h5(folder: Path) -> Target:
         file["layers/conv2d/vars"].attrs["name"] = "conv"
     path = folder / "a.h5"
     return _weights(path, lambda: read_keras_h5(path), old.getvalue(), new.getvalue())
+
+
+def fork_trials() -> None:
+    """Try files of HDF5 in a fork of this process, which is fifty times as fast as a new one."""
+    from frcnn.zoo import keras_h5
+
+    def try_first(module: str, path: Path) -> None:
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # the fuzzer's would take it for its own
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
+            try:
+                keras_h5.read_layers(path)
+            except keras_h5.DAMAGE:
+                os._exit(1)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise ValueError("it cannot be read")
+
+    keras_h5.try_first = try_first
 
 
 def torch_pickle(folder: Path) -> Target:

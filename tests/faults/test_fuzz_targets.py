@@ -27,7 +27,8 @@ def test_seeds_and_what_is_near_them(tmp_path, name):
     seeds, read = TARGETS[name](tmp_path)
     draw = random.Random(0)
     for seed in seeds:
-        for data in (seed, b"", *(near(seed, draw) for _ in range(25))):
+        count = 2 if name == "keras_h5" else 25  # which starts a process for each
+        for data in (seed, b"", *(near(seed, draw) for _ in range(count))):
             read(data)
 
 

@@ -149,7 +149,7 @@ def check_chunks(data: bytes) -> None:
     else:
         raise HeaderError(f"has more than {_MOST_CHUNKS:,} parts")
     if position > len(data):
-        raise HeaderError(f"has a part that ends behind its {len(data)} bytes: it is damaged")
+        raise HeaderError(f"cannot be decoded: a part of it ends behind its {len(data)} bytes")
 
 
 def _read_png(data: Buffer) -> tuple[int, int]:
