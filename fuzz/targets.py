@@ -235,6 +235,8 @@ def fork_trials() -> None:
         if child == 0:
             signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # the fuzzer's would take it for its own
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
             status = 2
             try:
                 keras_h5.read_layers(path)

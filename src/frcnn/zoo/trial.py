@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-_SECONDS = 300  # a sound file of a gigabyte takes five
+# A sound file takes a second, and another for some hundred megabytes; a slow disk, far more.
+_SECONDS, _BYTES_A_SECOND = 30, 1 << 23
 
 
 def try_first(module: str, path: Path) -> None:
@@ -20,6 +21,7 @@ def try_first(module: str, path: Path) -> None:
     Raises:
         ValueError: it does not; with the reason.
     """
+    seconds = _SECONDS + path.stat().st_size / _BYTES_A_SECOND
     paths = os.pathsep.join(filter(None, sys.path))
     try:
         trial = subprocess.run(
@@ -28,10 +30,10 @@ def try_first(module: str, path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_SECONDS,
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"reading it takes more than {_SECONDS} s") from None
+        raise ValueError(f"reading it takes more than {seconds:.0f} s") from None
     if trial.returncode == 1:
         raise ValueError(trial.stdout.decode("utf-8", "replace").strip() or "it cannot be read")
     if trial.returncode:
