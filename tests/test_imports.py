@@ -37,6 +37,7 @@ PRIMITIVES = {
     "ops/roi.py",
     "ops/torch_operators.py",
     "ops/triton_nms.py",
+    "models/accumulation.py",
     "models/torch_convolution.py",
     "models/torch_graph.py",
     "models/torch_step.py",

@@ -75,6 +75,29 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Say how much memory training steps take, without training.
+
+    Args:
+        preset: the architecture; `frcnn presets` lists them.
+        size: pixels of the short side; the long side is taken as 4/3 of it. Left out: the preset's.
+        batch: images a step, at most.
+        classes: how many.
+    """
+
+    preset: Positional[str]
+    size: Annotated[int | None, arg(metavar="PIXELS")] = None
+    batch: int = 16
+    classes: int = 20
+
+    def __post_init__(self):
+        for name, low in (("size", 32), ("batch", 1), ("classes", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name} must be at least {low}. Received: {value}.")
+
+
+@dataclass(frozen=True)
 class Presets:
     """List the architectures."""
 
@@ -230,6 +253,13 @@ def export(arguments: Export) -> None:
     print(f"{report}\nWrote {path}.")
 
 
+def plan(arguments: Plan) -> None:
+    """Measure a step, print the table."""
+    from frcnn.apps.planning import print_plan
+
+    print_plan(arguments.preset, arguments.size, arguments.batch, arguments.classes)
+
+
 def presets(_: Presets) -> None:
     """Print the table of presets."""
     from frcnn.zoo.presets import PRESETS
@@ -269,6 +299,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Predict: ("predict", predict),
     Convert: ("convert", convert),
     Export: ("export", export),
+    Plan: ("plan", plan),
     Presets: ("presets", presets),
     Demo: ("demo", demo),
     ConvertData: ("convert-data", convert_data),

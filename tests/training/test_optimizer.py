@@ -118,3 +118,19 @@ def test_a_network_trains_with_it():
     network.compile(build_optimizer(Config("x"), 0.02, 10))
     losses = [network.train_on_batch(*tiny_batch(), return_dict=True)["loss"] for _ in range(3)]
     assert np.isfinite(np.array(losses, float)).all()
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_gradients_that_are_not_finite_count_as_zeros(bad):
+    first, second = (keras.Variable(np.ones(3, "float32")) for _ in range(2))
+    optimizer = SGD(0.5, momentum=0.9, global_clipnorm=1.0)
+    optimizer.build([first, second])
+    sound = np.float32([0.1, 0.2, 0.3])
+    optimizer.apply([ops.convert_to_tensor(sound), ops.convert_to_tensor(0 * sound)])
+    np.testing.assert_allclose(ops.convert_to_numpy(first), 1 - 0.5 * sound, rtol=1e-6)
+    broken = np.float32([0, bad, 0])
+    optimizer.apply([ops.convert_to_tensor(sound), ops.convert_to_tensor(broken)])
+    # Only the momentum of the first step moves the weights.
+    np.testing.assert_allclose(ops.convert_to_numpy(first), 1 - 0.5 * 1.9 * sound, rtol=1e-6)
+    np.testing.assert_array_equal(ops.convert_to_numpy(second), 1)

@@ -13,7 +13,7 @@ import frcnn
 from frcnn.errors import UserError
 from frcnn.training import checkpoint as checkpoint_module
 from frcnn.training import train as module
-from frcnn.training.callbacks import StopOnNonFinite
+from frcnn.training.callbacks import History
 from frcnn.training.config import Config
 from frcnn.training.state import Notes, read_state, write_state
 from frcnn.training.train import resume
@@ -66,15 +66,16 @@ class Crash(Exception):
 @pytest.mark.parametrize("after", [STEPS - 1, STEPS])
 def test_after_a_crash_at_any_step(data, uninterrupted, tmp_path, monkeypatch, after):
     """With ``after`` steps done, the next one dies before its state is saved."""
-    seen = []
+    seen, count = [], History.on_train_batch_end
 
     def crash(self, batch, logs=None):
+        count(self, batch, logs)
         seen.append(batch)
         if len(seen) > after:
             raise Crash
 
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(StopOnNonFinite, "on_train_batch_end", crash)
+        patch.setattr(History, "on_train_batch_end", crash)
         frcnn.train(config(data, tmp_path / "run"), console())
     said = console()
     run = resume(tmp_path / "run", said)
@@ -85,7 +86,7 @@ def test_after_a_crash_at_any_step(data, uninterrupted, tmp_path, monkeypatch, a
 
 def test_after_sigterm(data, uninterrupted, tmp_path, monkeypatch):
     seen = []
-    look = StopOnNonFinite.on_train_batch_end
+    look = History.on_train_batch_end
 
     def stop(self, batch, logs=None):
         look(self, batch, logs)
@@ -96,7 +97,7 @@ def test_after_sigterm(data, uninterrupted, tmp_path, monkeypatch):
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     said = console()
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(StopOnNonFinite, "on_train_batch_end", stop)
+        patch.setattr(History, "on_train_batch_end", stop)
         frcnn.train(config(data, tmp_path / "run"), said)
     assert f"frcnn train --resume {tmp_path / 'run'}" in said.file.getvalue()
     assert ended.value.code == 0
@@ -157,7 +158,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(data, uninterrupted, tmp_pa
     assert history_of(run) == history_of(uninterrupted)
 
 
-NOTES = Notes(1, 2, None, [{"epoch": 1, "loss": float("nan")}], {"images": 3})
+NOTES = Notes(1, 2, 1, None, [{"epoch": 1, "loss": float("nan")}], {"images": 3})
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path):

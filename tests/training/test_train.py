@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 import frcnn
+from frcnn.data.batching import DetectionBatches
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training import train as module
-from frcnn.training.callbacks import StopOnNonFinite, TrainingError
+from frcnn.training.callbacks import History, TrainingError
 from frcnn.training.config import Config
 from frcnn.training.run import Run
 from frcnn.training.splits import open_splits
@@ -111,14 +112,15 @@ def test_without_a_terminal_lines_tell_how_far_it_is(data, tmp_path, monkeypatch
 
 def test_ctrl_c_ends_cleanly_with_everything_saved(data, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
-    steps = []
+    steps, count = [], History.on_train_batch_end
 
-    def interrupt_soon(callback, batch, logs=None):
+    def interrupt_soon(self, batch, logs=None):
+        count(self, batch, logs)
         steps.append(batch)
         if len(steps) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(StopOnNonFinite, "on_train_batch_end", interrupt_soon)
+    monkeypatch.setattr(History, "on_train_batch_end", interrupt_soon)
     with pytest.raises(KeyboardInterrupt):
         frcnn.train(config(data, tmp_path / "run"), quiet())
     assert len(steps) <= 3
@@ -144,7 +146,45 @@ def test_training_works_outside_the_main_thread(data, tmp_path):
     assert found[0].last.is_file()
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_sentence(data, tmp_path):
+def spoil(monkeypatch, when):
+    """Make the targets of a batch of the first epoch such that a loss is NaN."""
+    load = DetectionBatches.load
+
+    def spoiled(self, epoch, index):
+        x, y = load(self, epoch, index)
+        if (epoch, index) == when:
+            y["boxes"][:, 0] = (0, 0, np.nan, np.nan)
+        return x, y
+
+    monkeypatch.setattr(DetectionBatches, "load", spoiled)
+
+
+@pytest.mark.backend
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(data, tmp_path, monkeypatch):
+    spoil(monkeypatch, (1, 2))
+    with pytest.raises(TrainingError) as stopped:
+        frcnn.train(config(data, tmp_path / "run"), quiet())
+    text = str(stopped.value)
+    assert "epoch 2, step 3: rpn_box. Its images: 00" in text
+    assert str(tmp_path / "run" / "last.keras") in text and "--on-nan skip" in text
+    assert text.count(".png") == 2
+    network = frcnn.load(tmp_path / "run" / "last.keras").model.network
+    assert all(np.isfinite(weights).all() for weights in network.get_weights())
+
+
+@pytest.mark.backend
+def test_steps_that_are_not_finite_can_be_left_out(data, tmp_path, monkeypatch):
+    spoil(monkeypatch, (0, 1))
+    console = quiet()
+    run = frcnn.train(config(data, tmp_path / "run", on_nan="skip"), console)
+    assert "left out, as a loss was not finite: 1." in console.file.getvalue()
+    for row in rows_of(run):
+        assert all(0 < float(row[name]) < 10 for name in ("loss", *LOSSES))
+    network = frcnn.load(run.last).model.network
+    assert all(np.isfinite(weights).all() for weights in network.get_weights())
+
+
+def test_a_training_that_goes_astray_ends(data, tmp_path):
     settings = config(data, tmp_path / "run", lr=1e12, warmup=0, clip=1e30)
     with pytest.raises(TrainingError, match=r"not finite in epoch \d, step \d+: .*--lr"):
         frcnn.train(settings, quiet())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import keras
 from keras import ops
 
 import frcnn.models.fpn  # noqa: F401  # Keras finds a saved layer's class only once it is imported
+from frcnn.models.accumulation import step_in_parts
+from frcnn.models.draws import Draws
 from frcnn.models.layers import Normalize
 from frcnn.models.roi_head import RoIHead
 from frcnn.models.rpn import RegionProposalNetwork
@@ -24,9 +27,9 @@ from frcnn.models.targets import (
 from frcnn.models.thrift import run_extractor
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.losses import giou_loss, sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
-from frcnn.ops.random import uniform
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
+NOT_FINITE = "not_finite"
 BETA = 1 / 9  # where the box losses turn from quadratic to linear
 
 
@@ -85,8 +88,11 @@ class FasterRCNN(keras.Model):
         self.box_loss = box_loss
         self._check_cascade()
         self.seed = seed
-        self.sampling_seed = keras.random.SeedGenerator(seed)
+        self.rpn_draws, self.roi_draws = (Draws(seed, stream) for stream in range(2))
+        self._parts = 1
         self.loss_means = [keras.metrics.Mean(name=name) for name in LOSSES]
+        # Adds up 1, 2, 4, 8 for each of the losses whenever it is NaN or infinite.
+        self.not_finite = keras.metrics.Sum(name=NOT_FINITE)
         self.build()
 
     @property
@@ -125,14 +131,28 @@ class FasterRCNN(keras.Model):
         return super().make_train_function(force)
 
     def train_step(self, *arguments):
-        """Keras's own, save that on a GPU PyTorch replays steps (``models/torch_step.py``)."""
+        """Keras's own, save for ``parts``, and that on a GPU PyTorch replays steps.
+
+        See ``models/accumulation.py`` and ``models/torch_step.py``.
+        """
+        step = super().train_step if self.parts == 1 else partial(step_in_parts, self, self.parts)
         if keras.config.backend() != "torch":
-            return super().train_step(*arguments)
+            return step(*arguments)
         if self._recorded_steps is None:
             from frcnn.models.torch_step import RecordedSteps
 
-            self._recorded_steps = RecordedSteps(self, super().train_step)
+            self._recorded_steps = RecordedSteps(self, step)
         return self._recorded_steps(*arguments)
+
+    @property
+    def parts(self) -> int:
+        """In how many equal parts a training step takes its batch, one after the other."""
+        return self._parts
+
+    @parts.setter
+    def parts(self, count: int):
+        self._parts = count
+        self.train_function = None  # Keras makes it anew
 
     def call(self, inputs, training=False):
         """Run the network up to its proposals.
@@ -187,31 +207,42 @@ class FasterRCNN(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight=None, training=True
     ):
-        """Sample anchors and RoIs, run the RoI head, and sum the four losses, each tracked."""
+        """Sample anchors and RoIs, run the RoI head, and sum the four losses, each tracked.
+
+        Where one is not finite, none is tracked and the sum is 0; ``not_finite`` says which.
+        """
         boxes = ops.cast(y["boxes"], "float32")
         labels = ops.cast(y["labels"], "int32")
         losses = (
             *self._rpn_losses(x["sizes"], boxes, labels, y_pred),
             *self._roi_losses(x["sizes"], boxes, labels, y_pred, training),
         )
-        for mean, loss in zip(self.loss_means, losses, strict=True):
-            mean.update_state(loss, sample_weight=ops.cast(ops.shape(labels)[0], "float32"))
-        return sum(losses)
+        return self._track(ops.stack(losses), ops.cast(ops.shape(labels)[0], "float32"))
+
+    def _track(self, losses, images):
+        """Losses (4,) of so many images -> their sum, of which ``fit`` keeps the means."""
+        finite = ops.isfinite(losses)
+        sound = ops.all(finite)
+        losses = ops.where(sound, losses, 0.0)
+        for index, mean in enumerate(self.loss_means):
+            mean.update_state(losses[index], sample_weight=images * ops.cast(sound, "float32"))
+        codes = ops.convert_to_tensor([2.0**index for index in range(len(LOSSES))])
+        self.not_finite.update_state(ops.where(finite, 0.0, codes))
+        return ops.sum(losses)
 
     def _rpn_losses(self, sizes, boxes, labels, y_pred):
         logits, deltas = y_pred["rpn_logits"], y_pred["rpn_deltas"]
         anchors = ops.convert_to_tensor(self.rpn.anchors.boxes(feature_shapes(y_pred["features"])))
-        keys = uniform(self.sampling_seed.next(), ops.shape(logits))
+        keys = self.rpn_draws.uniform(ops.shape(logits))
         index, foreground, valid, targets = rpn_targets(
             anchors, boxes, labels, sizes, keys, self.rpn_rule
         )
         logits = ops.take_along_axis(logits, index, axis=1)  # [B, S]
         deltas = ops.take_along_axis(deltas, index[..., None], axis=1)  # [B, S, 4]
-        count = _count(valid)
         entropy = sigmoid_cross_entropy(logits, ops.cast(foreground, "float32"))
         reference = ops.take(anchors, index, axis=0)
         distance = _BOX_LOSSES[self.box_loss](reference, deltas, targets, (1.0, 1.0, 1.0, 1.0))
-        return _total(entropy, valid) / count, _total(distance, foreground) / count
+        return _mean(entropy, valid, valid), _mean(distance, foreground, valid)
 
     def _roi_losses(self, sizes, boxes, labels, y_pred, training):
         """The two losses of the second stage, each summed over the heads of a cascade."""
@@ -236,7 +267,6 @@ class FasterRCNN(keras.Model):
         classes, sampled, wanted = targets
         logits, deltas = head(y_pred["features"], rois, training=training)
         foreground = classes >= 0
-        count = _count(sampled)
         entropy = softmax_cross_entropy(logits, ops.where(foreground, classes, head.num_classes))
         if head.class_agnostic:
             own = deltas[:, :, 0]  # [B, R, 4]
@@ -244,7 +274,7 @@ class FasterRCNN(keras.Model):
             index = ops.maximum(classes, 0)[..., None, None]
             own = ops.squeeze(ops.take_along_axis(deltas, index, axis=2), axis=2)  # [B, R, 4]
         distance = _BOX_LOSSES[self.box_loss](rois, own, wanted, rule.weights)
-        losses = _total(entropy, sampled) / count, _total(distance, foreground) / count
+        losses = _mean(entropy, sampled, sampled), _mean(distance, foreground, sampled)
         return *losses, deltas
 
     @property
@@ -261,7 +291,7 @@ class FasterRCNN(keras.Model):
         slots = labels.shape[1]
         anchors = y_pred["rpn_logits"].shape[1]
         rows = ops.shape(labels)[0]
-        keys = uniform(self.sampling_seed.next(), (rows, anchors + slots))
+        keys = self.roi_draws.uniform((rows, anchors + slots))
         proposed = ops.take_along_axis(keys, y_pred["origins"], axis=1)
         return ops.concatenate([proposed, keys[:, anchors:]], axis=1)
 
@@ -323,11 +353,16 @@ def _giou_distance(reference, deltas, targets, weights):
 _BOX_LOSSES = {"smooth_l1": _smooth_l1_distance, "giou": _giou_distance}
 
 
-def _count(mask):
-    """How many rows are set, at least 1: the normaliser of a loss."""
-    return ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)
+def _mean(values, counted, sampled):
+    """Mean over the images of what each costs: its counted values by the size of its sample.
 
+    Each image weighs the same, so that the mean over equal parts of a batch is that over the batch.
 
-def _total(values, mask):
-    """Sum of the values whose row is set."""
-    return ops.sum(ops.where(mask, values, 0.0))
+    Args:
+        values: float32 (B, S).
+        counted: bool (B, S), which values are summed.
+        sampled: bool (B, S), how many they are divided by; none of an image costs nothing.
+    """
+    totals = ops.sum(ops.where(counted, values, 0.0), axis=1)  # [B]
+    counts = ops.sum(ops.cast(sampled, "float32"), axis=1)
+    return ops.mean(totals / ops.maximum(counts, 1.0))

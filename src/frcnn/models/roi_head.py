@@ -7,10 +7,10 @@ import math
 import keras
 from keras import ops
 
+from frcnn.models.draws import Draws
 from frcnn.models.initializers import Normal, Uniform
 from frcnn.models.layers import Conv2D
 from frcnn.models.normalization import ConvNorm
-from frcnn.ops.random import uniform
 from frcnn.ops.roi import pyramid_roi_align
 from frcnn.ops.roi_crop import roi_crop
 from frcnn.ops.roi_pool import roi_pool
@@ -36,14 +36,14 @@ class Dropout(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.draws = Draws(seed)
         self.built = True
 
     def call(self, inputs, training=False):
         """(rows, units) -> the same shape."""
         if not training or not self.rate:
             return inputs
-        keys = uniform(self.seed_generator.next(), ops.shape(inputs))
+        keys = self.draws.uniform(ops.shape(inputs))
         return ops.where(keys >= self.rate, inputs / (1.0 - self.rate), 0.0)
 
     def get_config(self):

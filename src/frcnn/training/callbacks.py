@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from frcnn.data.batching import DetectionBatches
 from frcnn.errors import UserError
-from frcnn.models.faster_rcnn import LOSSES
+from frcnn.models.faster_rcnn import LOSSES, NOT_FINITE
 from frcnn.training.run import Run
 from frcnn.training.validation import FIGURES
 
@@ -62,22 +63,60 @@ class StopOnInterrupt(keras.callbacks.Callback):
         self.interrupted, self.terminated = True, number == signal.SIGTERM
 
 
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends the training at the first loss that is NaN or infinite."""
+class WatchLosses(keras.callbacks.Callback):
+    """Ends the training at the first loss that is NaN or infinite, or counts such steps.
+
+    The network and its optimizer leave the weights alone in such a step.
+
+    Must come after ``Checkpoint`` in Keras's list, which restores the count of an epoch.
+
+    Args:
+        batches: the training data, asked for the images' names.
+        skip: count and go on.
+        keep: saves the network as it is and says where.
+
+    Attributes:
+        skipped: steps so far.
+    """
+
+    def __init__(self, batches: DetectionBatches, skip: bool, keep: Callable[[], Path]):
+        super().__init__()
+        self._batches, self._skip, self._keep = batches, skip, keep
+        self.skipped = 0
+        self._first = 0  # steps of the epoch that an earlier process did
+
+    def begin_after(self, step: int):
+        """Steps of the first epoch were done before."""
+        self._first = step
 
     def on_epoch_begin(self, epoch, logs: Any = None):
         """Remember the epoch, for the message."""
         self._epoch = epoch
+        self._seen = float(keras.ops.convert_to_numpy(self.model.not_finite.result()))
 
     def on_train_batch_end(self, batch, logs: Any = None):
         """Look at the losses."""
-        bad = [name for name in LOSSES if not math.isfinite(float(logs[name]))]
-        if bad:
-            raise TrainingError(
-                f"The loss is not finite in epoch {self._epoch + 1}, step {batch + 1}: "
-                f"{', '.join(bad)}. A lower --lr or a longer --warmup usually mends this; the "
-                "models of the epochs before are kept."
-            )
+        seen = float(logs[NOT_FINITE])
+        if seen == self._seen:
+            return
+        code, self._seen = int(seen - self._seen), seen
+        if self._skip:
+            self.skipped += 1
+            return
+        step = self._first + batch
+        bad = [name for index, name in enumerate(LOSSES) if code & 2**index]
+        pictures = self._batches.samples_of(step, self._epoch)
+        names = ", ".join(self._batches.dataset[index].image.name for index in pictures)
+        raise TrainingError(
+            f"The loss is not finite in epoch {self._epoch + 1}, step {step + 1}: "
+            f"{', '.join(bad)}. Its images: {names}. The weights from before it are in "
+            f"{self._keep()}. A lower --lr or a longer --warmup usually mends this; --on-nan skip "
+            "goes on without such steps."
+        )
+
+    def on_epoch_end(self, epoch, logs: Any = None):
+        """The next one begins with its first step."""
+        self._first = 0
 
 
 class History(keras.callbacks.Callback):
@@ -110,7 +149,7 @@ class History(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs: Any = None):
         """Add a row."""
         seconds = self._trained - self._began
-        row = {"epoch": epoch + 1, "loss": logs["loss"]}
+        row = {"epoch": epoch + 1, "loss": sum(logs[name] for name in LOSSES)}
         row |= {name: logs[name] for name in LOSSES}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row["images_per_second"] = self._images / seconds

@@ -85,6 +85,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._history.rows[:] = notes.rows
         self._validate.best = notes.best
         self._skipped = notes.step
+        self._network.parts = max(self._network.parts, notes.parts)
         return notes.epoch, notes.step
 
     def save(self, epoch: int, step: int) -> None:
@@ -94,7 +95,8 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = (
             (name, keras.ops.convert_to_numpy(variable)) for name, variable in self._variables()
         )
-        notes = Notes(epoch, step, self._validate.best, self._history.rows, self._data())
+        parts, rows = self._network.parts, self._history.rows
+        notes = Notes(epoch, step, parts, self._validate.best, rows, self._data())
         try:
             write_state(self._run.state, arrays, notes)
         except OSError as error:

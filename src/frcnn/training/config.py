@@ -38,6 +38,8 @@ class Config:
             image, else a tenth of the training images is held out.
         epochs: passes over the training images.
         batch: images a step.
+        parts: take each step's images in this many equal parts, one after the other, and average
+            their gradients: the same step in less memory. Left out: as few as memory allows.
         size: pixels of the short side; the long side is at most 1000/600 of it. Left out: the
             preset's.
         lr: peak learning rate. Left out: the preset's, in proportion to the batch.
@@ -61,6 +63,8 @@ class Config:
         save_every: minutes between states of the training that --resume can go on from; one is
             also saved after each epoch and when the training is stopped.
         samples_every: epochs between pictures of validation detections; 0 is never.
+        on_nan: what to do when a loss is not finite: stop, naming the step and its images, or skip
+            the step and count it. Either way the weights are left alone.
         seed: of initial weights, data order, augmentation and sampling.
         strict: stop at the first broken sample. Otherwise it is left out, counted and named.
         out: the run folder. Left out: a new folder below runs/.
@@ -74,6 +78,7 @@ class Config:
     val_split: Annotated[str | None, arg(metavar="NAME")] = None
     epochs: int = 10
     batch: int = 4
+    parts: Annotated[int | None, arg(metavar="COUNT")] = None
     size: Annotated[int | None, arg(metavar="PIXELS")] = None
     lr: Annotated[float | None, arg(metavar="RATE")] = None
     schedule: Literal["cosine", "step"] = "cosine"
@@ -93,6 +98,7 @@ class Config:
     workers: int = 2
     save_every: Annotated[float, arg(metavar="MINUTES")] = 10.0
     samples_every: int = 5
+    on_nan: Literal["stop", "skip"] = "stop"
     seed: int = 0
     strict: bool = False
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
@@ -113,8 +119,15 @@ class Config:
                 raise UserError(f"{_flag(name)} must be above 0 and finite. Received: {value}.")
         if not 0 <= self.momentum < 1:
             raise UserError(f"--momentum must be in 0..1, 1 excluded. Received: {self.momentum}.")
+        if self.parts is not None and (self.parts < 1 or self.batch % self.parts):
+            raise UserError(
+                f"--parts must divide --batch ({self.batch}) without a rest. "
+                f"Received: {self.parts}."
+            )
         if self.crop > 1:
             raise UserError(f"--crop is a share of the image, 1 at most. Received: {self.crop}.")
+        if self.on_nan not in ("stop", "skip"):
+            raise UserError(f"--on-nan is stop or skip. Received: {self.on_nan}.")
         if self.schedule not in ("cosine", "step"):
             raise UserError(f"--schedule is cosine or step. Received: {self.schedule}.")
 

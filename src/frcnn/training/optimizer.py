@@ -50,8 +50,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 class SGD(keras.optimizers.SGD):
     """Momentum SGD whose weight decay is part of the gradient, as in the papers.
 
-    Keras's own subtracts the decay from the weights, outside the momentum. On PyTorch a step
-    passes over the weights once.
+    Keras's own subtracts the decay from the weights, outside the momentum. Gradients of which one
+    is not finite count as zeros. On PyTorch a step passes over the weights once.
 
     Args:
         learning_rate: a number or a schedule.
@@ -83,7 +83,7 @@ class SGD(keras.optimizers.SGD):
         if self._one_pass_serves():
             self._apply_in_one_pass(grads, trainable_variables)
         else:
-            super().apply(grads, trainable_variables)
+            super().apply(_finite_or_zero(grads), trainable_variables)
 
     def _one_pass_serves(self) -> bool:
         """Whether nothing is asked for but momentum, decay and a bound on the common norm."""
@@ -120,6 +120,13 @@ class SGD(keras.optimizers.SGD):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "decay": self.decay}
+
+
+def _finite_or_zero(gradients):
+    """Gradients as they are, or zeros for all of them if one holds NaN or infinity."""
+    sums = [ops.sum(ops.cast(each, "float32")) for each in gradients if each is not None]
+    finite = ops.isfinite(sum(sums))  # infinities of both signs make NaN
+    return [None if each is None else ops.where(finite, each, 0) for each in gradients]
 
 
 def build_optimizer(config: Config, peak: float, steps: int) -> SGD:

@@ -37,6 +37,7 @@ class Notes:
     Args:
         epoch: epochs finished.
         step: steps finished of the epoch after them.
+        parts: in which each step takes its batch.
         best: the highest validation figure so far, or None.
         rows: the history so far.
         data: what tells the training data from others.
@@ -44,6 +45,7 @@ class Notes:
 
     epoch: int
     step: int
+    parts: int
     best: float | None
     rows: list[dict[str, float]]
     data: dict[str, Any]

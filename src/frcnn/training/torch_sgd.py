@@ -32,20 +32,32 @@ def sgd_step(
 ) -> None:
     """Clip the gradients by their common norm and step, in place.
 
+    Gradients of which one is not finite count as zeros.
+
     Args:
         groups: all weights.
         rate: the learning rate, a scalar tensor.
         momentum: 0..1.
         clip: most that the norm of all gradients may be; None clips nothing.
     """
-    scale = torch.ones((), device=rate.device)
-    if clip is not None:
-        norm = get_total_norm([each for group in groups for each in group.gradients])
-        scale = clip / norm.clamp(min=clip)  # NaN stays: the training's end is not hidden
-    step = _one_pass if rate.device.type == "cpu" else _many_passes
+    gradients = [each for group in groups for each in group.gradients]
+    norm = get_total_norm(gradients)
+    broken = ~norm.isfinite()
+    asked = _may_ask(rate.device)
+    if not asked or broken:
+        for each in gradients:
+            each.masked_fill_(broken, 0.0)
+        norm = norm.masked_fill(broken, 0.0)
+    scale = torch.ones_like(norm) if clip is None else clip / norm.clamp(min=clip)
+    step = _one_pass if asked else _many_passes
     for group in groups:
         if group.weights:
             step(group, rate, scale, momentum)
+
+
+def _may_ask(device: torch.device) -> bool:
+    """Whether values are there to be looked at; a GPU would have to be waited for."""
+    return device.type == "cpu"
 
 
 def _one_pass(group: Group, rate, scale, momentum: float) -> None:

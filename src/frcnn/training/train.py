@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 from rich.console import Console
 
-from frcnn.data.batching import DetectionBatches, FollowEpochs
+from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, plan_canvases
 from frcnn.data.transforms import (
     HorizontalFlip,
@@ -23,14 +24,13 @@ from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.training.callbacks import History, StopOnInterrupt, StopOnNonFinite
-from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
-from frcnn.training.display import Display
+from frcnn.training.fitting import Fitting
 from frcnn.training.optimizer import build_optimizer
+from frcnn.training.plan import measure_step, plan_steps
 from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
-from frcnn.training.validation import Validate, picture_batch
+from frcnn.training.validation import picture_batch
 from frcnn.zoo.presets import build_network, preset
 from frcnn.zoo.weights import load_weights
 
@@ -59,7 +59,10 @@ def train(config: Config, console: Console | None = None) -> Run:
     """
     console = console or Console()
     splits = _open(config, console)
+    batches = _batches(config, splits)
+    parts = _planned_parts(config, splits, batches, console)
     network = _network(config, splits)
+    network.parts = parts
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
         # Of what was made for this network, only what does not fit is news.
@@ -67,7 +70,7 @@ def train(config: Config, console: Console | None = None) -> Run:
         text = report.brief() if ours else str(report)
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run, config = Run.create(config)
-    _fit(config, run, network, splits, console, resumed=False)
+    _fit(config, run, network, batches, splits, console, resumed=False)
     return run
 
 
@@ -96,7 +99,8 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
         console.print(f"No state was saved in {folder} yet: the training starts again.")
         return train(replace(config, overwrite=True), console)
     splits = _open(config, console)
-    _fit(config, run, _network(config, splits), splits, console, resumed=True)
+    batches = _batches(config, splits)
+    _fit(config, run, _network(config, splits), batches, splits, console, resumed=True)
     return run
 
 
@@ -112,6 +116,20 @@ def _network(config: Config, splits: Splits) -> FasterRCNN:
     return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
 
 
+def _planned_parts(
+    config: Config, splits: Splits, batches: DetectionBatches, console: Console
+) -> int:
+    """In how many parts steps are taken: those asked for, or as few as fit into memory."""
+    if config.parts is not None:
+        return config.parts
+    canvas = max(batches.canvases, key=math.prod)
+    kind = (config.preset, len(splits.train.classes), config.frozen, config.rois)
+    memory = measure_step(lambda: _network(config, splits), canvas, batches.max_boxes, kind)
+    plan = plan_steps(memory, config.batch)
+    console.print(str(plan), highlight=False, markup=False, soft_wrap=True)
+    return plan.parts
+
+
 def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[Size, ...]:
     """The canvases of the training images, and two more which any other picture fits."""
     low, high = (-(-side // STRIDE) * STRIDE for side in (short, long))
@@ -124,74 +142,34 @@ def long_side(short: int) -> int:
 
 
 def _fit(
-    config: Config, run: Run, network, splits: Splits, console: Console, resumed: bool
+    config: Config,
+    run: Run,
+    network: FasterRCNN,
+    batches: DetectionBatches,
+    splits: Splits,
+    console: Console,
+    resumed: bool,
 ) -> None:
     chosen = preset(config.preset)
-    batches = _batches(config, splits, config.size or chosen.size)
     detector = _detector(network, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
     network.compile(build_optimizer(config, peak, config.epochs * len(batches)))
     network.optimizer.build(network.trainable_variables)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    stop = StopOnInterrupt()
-    history = History(run, batches, validated=splits.validation is not None)
-    validate = Validate(
-        run,
-        detector,
-        splits.validation,
-        config.epochs,
-        config.samples_every,
-        lambda: stop.within_epoch,
-    )
-    checkpoint = Checkpoint(run, network, batches, history, validate, stop, config.save_every, say)
-    epoch, step = checkpoint.restore() if resumed else (0, 0)
-    if epoch == config.epochs:
-        say(f"The training in {run.folder} is complete: {epoch} epochs.")
+    fitting = Fitting(config, run, network, detector, batches, splits.validation, console)
+    place = fitting.restore() if resumed else (0, 0)
+    if place[0] == config.epochs:
+        fitting.say(f"The training in {run.folder} is complete: {config.epochs} epochs.")
         return
-    say(
+    fitting.say(
         f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
         f"{len(batches)} steps, batch {config.batch}, canvases "
         f"{', '.join(f'{w}x{h}' for h, w in batches.canvases)}, learning rate {peak:g}. "
         f"Run folder: {run.folder}"
     )
-    if resumed:
-        say(f"Going on in epoch {epoch + 1} after step {step} of {len(batches)}.")
-    else:
+    if not resumed:
         picture_batch(run, batches, splits.train.classes)
-        checkpoint.save(0, 0)
-    done = epoch * len(batches) + step
-    display = Display(console, history, config.batch, config.epochs, len(batches), done)
-    callbacks = [FollowEpochs(batches), stop, StopOnNonFinite(), validate, history, checkpoint]
-
-    def fit(data, first: int, end: int) -> None:
-        network.fit(
-            data,
-            initial_epoch=first,
-            epochs=end,
-            shuffle=False,  # the batches come shuffled, in an order that repeats
-            callbacks=[*callbacks, display],
-            verbose=0,  # type: ignore[arg-type]
-        )
-
-    stop.take()
-    display.open()
-    try:
-        if step:
-            fit(Rest(batches, step), epoch, epoch + 1)
-            epoch += 1
-        if epoch < config.epochs and not stop.interrupted:
-            fit(batches, epoch, config.epochs)
-    finally:
-        stop.restore()
-        display.close()
-    for fault in batches.faults:
-        say(f"Left out while training: {fault}")
-    if stop.interrupted:
-        say(f"Stopped. To go on: frcnn train --resume {run.folder}")
-        raise SystemExit(0) if stop.terminated else KeyboardInterrupt
+        fitting.save()
+    fitting.fit(*place)
 
 
 def _report_data(splits: Splits, console: Console) -> None:
@@ -220,7 +198,8 @@ def _transforms(config: Config) -> tuple[Transform, ...]:
     return tuple(chosen)
 
 
-def _batches(config: Config, splits: Splits, short: int) -> DetectionBatches:
+def _batches(config: Config, splits: Splits) -> DetectionBatches:
+    short = config.size or preset(config.preset).size
     long = long_side(short)
     return DetectionBatches(
         splits.train,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -56,6 +57,13 @@ class Validate(keras.callbacks.Callback):
         if self._dataset is not None and not self._stopped():
             self._score(epoch, logs)
         self._detector.save(self._run.last)
+
+    def keep_last(self) -> Path:
+        """Save the network as it is, within an epoch, and say where."""
+        if keras.config.backend() == "jax":
+            self.model.jax_state_sync()  # it trains on copies
+        self._detector.save(self._run.last)
+        return self._run.last
 
     def _score(self, epoch: int, logs: dict):
         began = time.perf_counter()

@@ -1,0 +1,42 @@
+"""What ``frcnn plan`` prints: the memory of training steps by their images."""
+
+from __future__ import annotations
+
+from rich import print as show
+from rich.table import Table
+
+from frcnn.training.memory import memory_in_use, memory_limit
+from frcnn.training.plan import USED, gibibytes, measure_step
+from frcnn.training.train import STRIDE
+from frcnn.zoo.presets import build_network, preset
+
+_SLOTS = 32  # ground-truth boxes an image, of which memory hardly depends
+
+
+def print_plan(name: str, size: int | None, batch: int, classes: int) -> None:
+    """Print what steps of 1, 2, 4, ... ``batch`` images take of the memory there is.
+
+    Args:
+        name: the preset.
+        size: pixels of the short side, or None for the preset's; the long side is 4/3 of it.
+        batch: the most images.
+        classes: how many.
+
+    Raises:
+        UserError: no such preset; not even two images fit.
+    """
+    short = size or preset(name).size
+    height, width = (-(-round(side) // STRIDE) * STRIDE for side in (short, short * 4 / 3))
+    memory = measure_step(
+        lambda: build_network(name, classes), (height, width), _SLOTS, (name, classes, None, None)
+    )
+    used, limit = memory_in_use(), memory_limit()
+    table = Table(title=f"{name}, {classes} classes, {width}x{height} pixels")
+    for title in ("images a step", "memory", "fits"):
+        table.add_column(title, justify="right")
+    counts = sorted({*(2**power for power in range(batch.bit_length())), batch})
+    for images in counts:
+        peak = used + memory.of(images)
+        table.add_row(str(images), gibibytes(peak), "yes" if peak <= USED * limit else "in parts")
+    show(table)
+    print(f"There is {gibibytes(limit)}, of which training uses {USED:.0%} at most.")

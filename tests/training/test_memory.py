@@ -1,0 +1,186 @@
+import io
+import resource
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import frcnn
+from frcnn.errors import UserError
+from frcnn.training import memory, plan
+from frcnn.training.callbacks import History
+from frcnn.training.config import Config
+from frcnn.training.memory import PeakMemory, is_out_of_memory
+from frcnn.training.plan import StepMemory, measure_step, plan_steps
+from frcnn.training.state import read_state
+from tiny import history_of, tiny_network, write_voc
+
+MIB = 2**20
+
+
+def test_the_peak_is_seen_after_it_is_over():
+    before = memory.memory_in_use()
+    with PeakMemory() as peak:
+        np.ones(200 * MIB, np.uint8).sum()
+    assert peak.bytes - before == pytest.approx(200 * MIB, rel=0.1)
+
+
+def group(folder, **files):
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def test_limits_of_control_groups(tmp_path):
+    rest = {"memory__current": "700", "memory__stat": "anon 500\ninactive_file 200\n"}
+    group(tmp_path / "2/a/b", memory__max="max", **rest)
+    (tmp_path / "2/a/memory.max").write_text("1000")
+    (tmp_path / "2/a/memory.current").write_text("900")
+    (tmp_path / "2/a/memory.stat").write_text("inactive_file 50\n")
+    group(
+        tmp_path / "1/memory/c",
+        memory__limit_in_bytes="800",
+        memory__usage_in_bytes="300",
+        memory__stat="total_inactive_file 100\n",
+    )
+    membership = tmp_path / "membership"
+    membership.write_text("0::/a/b\n")
+    assert list(memory._free_in_groups(membership, tmp_path / "2")) == [150]
+    membership.write_text("7:cpu,cpuacct:/c\n3:memory:/c\n")
+    assert list(memory._free_in_groups(membership, tmp_path / "1")) == [600]
+    assert not list(memory._free_in_groups(tmp_path / "none", tmp_path))
+
+
+def test_the_least_of_what_is_free_counts(monkeypatch):
+    free = memory.memory_limit() - memory.memory_in_use()
+    assert free > 0
+    monkeypatch.setattr(memory, "_free_in_groups", lambda: [10 * MIB])
+    assert memory.memory_limit() - memory.memory_in_use() == pytest.approx(10 * MIB, abs=5 * MIB)
+    own = memory.psutil.Process().memory_info().vms
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (own + 3 * MIB, -1))
+    assert memory.memory_limit() - memory.memory_in_use() <= 3 * MIB
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"), True),
+        (ValueError("shapes do not match"), False),
+    ],
+)
+def test_errors_that_say_that_memory_ran_out(error, says):
+    assert is_out_of_memory(error) == says
+
+
+def limited(monkeypatch, used, limit):
+    monkeypatch.setattr(plan, "memory_in_use", lambda: used)
+    monkeypatch.setattr(plan, "memory_limit", lambda: limit)
+
+
+def test_steps_are_divided_until_they_fit(monkeypatch):
+    step = StepMemory(one=100 * MIB, two=150 * MIB, weights=0)
+    assert [step.of(images) for images in (1, 2, 12)] == [100 * MIB, 150 * MIB, 650 * MIB]
+    for limit, parts in ((900, 1), (640, 2), (480, 3), (350, 4), (300, 6), (240, 12)):
+        limited(monkeypatch, 100 * MIB, limit * MIB)
+        made = plan_steps(step, 12)
+        assert made.parts == parts
+        assert made.peak == 100 * MIB + step.of(12 // parts) <= plan.USED * limit * MIB
+        assert made.whole == 750 * MIB
+    assert "12 parts of 1" in str(made) and "0.73 GiB" in str(made)
+    limited(monkeypatch, 100 * MIB, 200 * MIB)
+    with pytest.raises(UserError, match="single image takes 0.20 GiB"):
+        plan_steps(step, 12)
+
+
+def test_a_measurement_is_made_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
+    built = []
+
+    def build():
+        built.append(1)
+        return tiny_network()
+
+    step = measure_step(build, (64, 96), 8, ("tiny",))
+    assert measure_step(build, (64, 96), 8, ("tiny",)) == step and len(built) == 1
+    assert measure_step(build, (64, 96), 8, ("other",)).weights == step.weights > 0
+    assert len(built) == 2
+    (tmp_path / "step-memory.json").write_text("[[[")
+    measure_step(build, (64, 96), 8, ("tiny",))
+    assert len(built) == 3
+
+
+def test_no_memory_for_two_images_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
+
+    def build():
+        raise MemoryError("so many bytes")
+
+    with pytest.raises(UserError, match="96x64 pixels: so many bytes. Train with a smaller"):
+        measure_step(build, (64, 96), 8, ())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    splits = {"train": range(12), "val": range(8, 10)}
+    return write_voc(tmp_path_factory.mktemp("data") / "voc", 12, splits)
+
+
+def trained(data, out):
+    console = Console(file=io.StringIO(), width=200)
+    config = Config(str(data), out=str(out), batch=4, size=64, epochs=2, warmup=0)
+    run = frcnn.train(config, console)
+    return run, console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    return trained(data, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def assert_same_training(run, other):
+    """Losses and figures of all epochs, to what rounding differs by."""
+    for one, two in zip(history_of(run), history_of(other), strict=True):
+        for name, value in one.items():
+            assert float(two[name]) == pytest.approx(float(value), rel=1e-3, abs=2e-3), name
+
+
+def test_a_step_that_does_not_fit_is_taken_in_parts(whole, data, tmp_path, monkeypatch):
+    run, text = whole
+    assert "Memory: " in text and "parts" not in text
+    used = memory.memory_in_use()
+    step = StepMemory(used, 2 * used, 0)
+    monkeypatch.setattr("frcnn.training.train.measure_step", lambda *_: step)
+    limited(monkeypatch, 0, 2.5 * used)
+    other, text = trained(data, tmp_path / "parts")
+    assert "in 2 parts of 2" in text
+    assert read_state(other.state)[1].parts == 2
+    assert_same_training(run, other)
+
+
+def test_memory_that_runs_out_all_the_same(whole, data, tmp_path, monkeypatch):
+    count, steps = History.on_train_batch_end, []
+
+    def fail_once(self, batch, logs=None):
+        steps.append(batch)
+        if len(steps) == 5:  # the second of the second epoch
+            raise RuntimeError("can't allocate memory")
+        count(self, batch, logs)
+
+    monkeypatch.setattr(History, "on_train_batch_end", fail_once)
+    run, text = trained(data, tmp_path / "run")
+    assert "Memory ran out: can't allocate memory. From now on" in text and "2 parts" in text
+    assert "Going on in epoch 2 after step 0 of 3." in text
+    assert_same_training(whole[0], run)
+
+
+def test_an_error_of_another_kind_ends_the_training(data, tmp_path, monkeypatch):
+    def fail(self, batch, logs=None):
+        raise RuntimeError("of another kind")
+
+    monkeypatch.setattr(History, "on_train_batch_end", fail)
+    with pytest.raises(RuntimeError, match="of another kind"):
+        trained(data, tmp_path / "run")
