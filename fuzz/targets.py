@@ -196,7 +196,9 @@ def state(folder: Path) -> Target:
     """The state of a training, under a checksum that is always right."""
     path = folder / "training.state"
     arrays = {"network 0": np.ones((2, 3), np.float32), "optimizer 0": np.int64(3)}
-    write_state(path, arrays.items(), Notes(1, 2, 0.5, [{"epoch": 1, "loss": 0.1}], {"images": 3}))
+    write_state(
+        path, arrays.items(), Notes(1, 2, 1, 0.5, [{"epoch": 1, "loss": 0.1}], {"images": 3})
+    )
     first, _, rest = path.read_bytes()[:-32].partition(b"\n")
 
     def read(data: bytes) -> None:

@@ -250,7 +250,7 @@ def test_names_of_layers_do_not_steer_the_terminal():
 
 # States of trainings.
 
-NOTES = Notes(0, 0, None, [], {})
+NOTES = Notes(0, 0, 1, None, [], {})
 
 
 def forged(path, *lines: bytes):
@@ -262,7 +262,7 @@ def forged(path, *lines: bytes):
 
 
 def notes(**changed) -> bytes:
-    said = {"epoch": 0, "step": 0, "best": None, "rows": [], "data": {}, **changed}
+    said = {"epoch": 0, "step": 0, "parts": 1, "best": None, "rows": [], "data": {}, **changed}
     return json.dumps(said).encode() + b"\n"
 
 
@@ -291,6 +291,7 @@ STATES = {
     "no line": (notes(), b"x" * (1 << 20)),
     "notes of text": (notes(epoch="many"), b"\n"),
     "notes below zero": (notes(step=-1), b"\n"),
+    "no parts": (notes(parts=0), b"\n"),
     "rows of text": (notes(rows=["a"]), b"\n"),
     "best of text": (notes(best="a"), b"\n"),
     "other notes": (notes(more=1), b"\n"),

@@ -111,7 +111,8 @@ def _notes(said: dict[str, Any]) -> Notes:
     """The notes of a line of JSON, all of their types."""
     notes = Notes(**said)
     sound = (
-        all(type(each) is int and each >= 0 for each in (notes.epoch, notes.step))
+        all(type(each) is int for each in (notes.epoch, notes.step, notes.parts))
+        and min(notes.epoch, notes.step, notes.parts - 1) >= 0
         and (notes.best is None or isinstance(notes.best, (int, float)))
         and isinstance(notes.data, dict)
         and isinstance(notes.rows, list)
