@@ -26,6 +26,7 @@ from frcnn.zoo.matching import MatchReport
 from frcnn.zoo.references import convert_torch
 from frcnn.zoo.torch_pickle import read_torch_pickle
 from hostile import NAME, NO_FILES, assert_sentence, fenced
+from tiny import tiny_detector
 
 MOBILENET = "mobilenet_v3_large_fpn"
 READERS = {
@@ -172,6 +173,55 @@ def test_entities_in_the_xml_of_openvino_stay_as_they_are(tmp_path):
             assert len(frcnn.load(path).classes[0]) < 10
         except UserError as error:
             assert_sentence(error, 3000)
+
+
+# Models of Keras.
+
+CHANGES = {
+    "canvases": ({"canvases": [[10**9, 10**9]]}, "canvas 1 cannot be used"),
+    "a canvas of one side": ({"canvases": [[64]]}, "canvas 1 cannot be used"),
+    "sides": ({"short": 10**7, "long": 10**7}, "short and long cannot be used"),
+    "sides below one": ({"short": -1}, "short and long cannot be used"),
+    "sides of text": ({"short": "600"}, "short and long cannot be used"),
+    "multiple": ({"multiple": 0}, "multiple cannot be used"),
+    "boxes": ({"rule": {"count": 10**10}}, "count of boxes cannot be used"),
+    "candidates of text": ({"rule": {"candidates": "all"}}, "candidates cannot be used"),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A sound model's file."""
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    tiny_detector().save(path)
+    return path
+
+
+def changed(path, model, **fields):
+    """The model with other fields in its configuration."""
+    with zipfile.ZipFile(model) as archive, zipfile.ZipFile(path, "w") as other:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "config.json":
+                config = json.loads(content)
+                config["config"].update(fields)
+                content = json.dumps(config)
+            other.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_model_that_asks_for_too_much(tmp_path, model, kind):
+    fields, message = CHANGES[kind]
+    path = changed(tmp_path / "a.keras", model, **fields)
+    with fenced(), pytest.raises(UserError, match=f"a.keras holds a detector whose {message}") as e:
+        frcnn.load(path)
+    assert_sentence(e.value)
+
+
+def test_names_in_a_model_do_not_steer_the_terminal(tmp_path, model):
+    for name in frcnn.load(changed(tmp_path / "a.keras", model, classes=[NAME, "b"])).classes:
+        assert_sentence(name)
 
 
 # Files of weights.
