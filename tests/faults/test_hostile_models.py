@@ -185,6 +185,8 @@ CHANGES = {
     "sides of text": ({"short": "600"}, "short and long cannot be used"),
     "multiple": ({"multiple": 0}, "multiple cannot be used"),
     "boxes": ({"rule": {"count": 10**10}}, "count of boxes cannot be used"),
+    "score of text": ({"rule": {"score": "high"}}, "thresholds cannot be used"),
+    "score that is no number": ({"rule": {"score": float("nan")}}, "thresholds cannot be used"),
     "candidates of text": ({"rule": {"candidates": "all"}}, "candidates cannot be used"),
 }
 

@@ -64,11 +64,16 @@ def _checked(model: DetectionModel, origin: str) -> DetectionModel:
     for name, sides in {**sizes, **{name: (count, 1) for name, count in counts.items()}}.items():
         sound = len(sides) == 2 and all(type(each) is int and each >= 1 for each in sides)
         if not sound or math.prod(sides) > (_MOST_PIXELS if name in sizes else _MOST_COUNT):
-            raise UserError(
-                f"{origin} holds a detector whose {name} cannot be used: {sides!r:.100}."
-            )
+            raise _unusable(origin, name, sides)
+    thresholds = (model.rule.score, model.rule.iou_threshold, model.rule.soft_sigma)
+    if not all(isinstance(each, (int, float)) and math.isfinite(each) for each in thresholds):
+        raise _unusable(origin, "thresholds", thresholds)
     model.classes = tuple(printable(str(name)) for name in model.classes)
     return model
+
+
+def _unusable(origin: str, name: str, value: tuple) -> UserError:
+    return UserError(f"{origin} holds a detector whose {name} cannot be used: {value!r:.100}.")
 
 
 def model_file(run: str | Path) -> Path:
