@@ -1,8 +1,8 @@
 """What is fuzzed: each reader of files from outside, as a function of bytes.
 
-A target is made in a folder of its own, in which it may write. It gives seeds, which the project's
-own writers make where there are, and a function that reads any bytes: it returns, whether they are sound or refused
-with the one kind of error that the reader promises, or raises what is a fault of the reader.
+A target is made in a folder of its own, in which it may write. It gives seeds, from the project's
+own writers where there are such, and a function that reads any bytes: it returns, whether they are
+sound or refused with the one kind of error that the reader promises, or raises what is a fault.
 """
 
 from __future__ import annotations
