@@ -91,8 +91,7 @@ def read_reduced(
 def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:
     """As ``read_image``, of a file's bytes; ``name`` is what an error calls it."""
     path = Path(name)
-    _checked_size(path, data)
-    return _decode(path, data, 1)
+    return _decode(path, data, _checked_size(path, data), 1)
 
 
 def _read(path: str | os.PathLike) -> tuple[Path, bytes]:
