@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from frcnn.backend import choose_backend
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
 from frcnn.export.formats import FORMATS, Kind
 from frcnn.training.config import Config
 
@@ -309,7 +310,7 @@ def convert_data(arguments: ConvertData) -> None:
     notes = [f"Note: as {arguments.to}: {sentence}" for sentence in written.lost]
     for line in filter(None, [describe_faults(tuple(faults)), *notes]):
         print(line)
-    print(f"Wrote {written.folder} (images: {counts}).")
+    print(printable(f"Wrote {written.folder} (images: {counts})."))
 
 
 COMMANDS: dict[type, tuple[str, Callable]] = {
@@ -384,6 +385,9 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     ``backend`` is the only one that will do, if there is such. Exit status: 2 for a user's
     mistake, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names may have letters that a console lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
         notice = choose_backend(backend) if keras else None
         if notice and _speaks():
@@ -400,7 +404,7 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     except OSError as error:  # a disk that is full, a folder that is a file, a missing right
         if error.filename is None:
             raise
-        print(f"Error: {error.filename}: {error.strerror}.", file=sys.stderr)
+        print(printable(f"Error: {error.filename}: {error.strerror}."), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Interrupted; what was finished is saved.", file=sys.stderr)

@@ -294,7 +294,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ('names: ["\\UFFFFFFFF"]', "is not YAML"),
         (BOMB, r"is not YAML \(it uses aliases"),
         ("[" * 50_000, "is nested too deeply for a data.yaml"),
-        ("a: " + "x" * (1 << 20), "has more than 262,144 bytes"),
+        ("a: " + "x" * (1 << 20), "has 1,048,579 bytes, more than the limit of 262,144"),
         ("names: [a]", "it names no train, val or test pictures; looked in"),
         ("train: nowhere\nnames: [a]", "train is 'nowhere', which does not exist; looked in"),
         ("train: " + "x" * 9999, "does not exist"),

@@ -1,4 +1,5 @@
 import re
+from unittest import mock
 
 import h5py
 import keras
@@ -300,9 +301,10 @@ def test_a_file_cut_anywhere_is_an_error_of_one_kind(tmp_path_factory, scheme, d
             group["0"], group["1"] = KERNEL, BIAS
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(ValueError, match="Cannot read .*weights.h5 as HDF5") as error:
-        read_keras_h5(path)
-    assert "\n" not in str(error.value)
+    message = "Cannot read .*weights.h5 as HDF5"
+    with mock.patch("frcnn.zoo.keras_h5.try_first"), pytest.raises(ValueError, match=message) as e:
+        read_keras_h5(path)  # here alone: a process for each would take minutes
+    assert "\n" not in str(e.value)
 
 
 OLD_BRANCHES = ("1", "2a", "2b", "2c")

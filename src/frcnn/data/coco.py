@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
@@ -16,9 +17,13 @@ from typing import Any, NoReturn, TypeGuard
 from frcnn.data.entries import Entry, Object, Reading, Report
 from frcnn.data.faults import DataError, Fault
 from frcnn.data.lookup import find_picture
+from frcnn.files import read_file
 
 Id = int | str
 Picture = tuple[Path | None, tuple[int, int] | None]
+
+_MOST_BYTES = 1 << 31  # LVIS's largest file has half of that
+_MOST_ID = 1 << 64  # Python takes long over many longer ones, whose hashes can be the same
 
 _LISTS = {"images": "image", "annotations": "annotation", "categories": "category"}
 
@@ -48,7 +53,7 @@ def read_coco(file: Path, folders: Sequence[Path], report: Report) -> Reading:
 
 def _load(file: Path) -> dict[str, list]:
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(read_file(file, _MOST_BYTES))
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
     except RecursionError:
@@ -85,6 +90,7 @@ def _records(
 def _categories(file: Path, data: dict[str, list], report: Report) -> dict[Id, str]:
     """Class names by category id, in the order of the ids."""
     names: dict[Id, str] = {}
+    used: set[str] = set()
 
     def fail(problem: str) -> NoReturn:
         raise DataError(f"{file}: {problem}")
@@ -98,8 +104,9 @@ def _categories(file: Path, data: dict[str, list], report: Report) -> dict[Id, s
         name = name.strip()
         if id_ in names:
             fail(f"{place} is there twice, as {names[id_]!r} and as {name!r}")
-        if name in names.values():
+        if name in used:
             report(Fault(file, f"has two categories {name!r}: read as one class"))
+        used.add(name)
         names[id_] = name
     for id_ in _placeholders(data, names):
         place = f"category {_shown(id_)} ({names.pop(id_)})"
@@ -113,13 +120,12 @@ def _placeholders(data: dict[str, list], names: dict[Id, str]) -> list[Id]:
         return []
     records = [record for record in data["categories"] if isinstance(record, dict)]
     parents = {record["id"]: record.get("supercategory") for record in records}
-    used = [r.get("category_id") for r in data["annotations"] if isinstance(r, dict)]
+    below = Counter(parent for parent in parents.values() if isinstance(parent, str))
+    used = {r.get("category_id") for r in data["annotations"] if _has_id(r, "category_id")}
     return [
         id_
         for id_, name in names.items()
-        if all(parents[other] == name for other in names if other != id_)
-        and parents[id_] != name
-        and id_ not in used
+        if below[name] == len(names) - 1 and parents[id_] != name and id_ not in used
     ]
 
 
@@ -230,7 +236,13 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _is_id(value: Any) -> TypeGuard[Id]:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < _MOST_ID
+    return isinstance(value, str)
+
+
+def _has_id(record: Any, key: str) -> bool:
+    return isinstance(record, dict) and _is_id(record.get(key))
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
@@ -254,4 +266,4 @@ def _shown(value: Any) -> str:
         if len(value) <= 8 and not any(isinstance(part, (list, dict)) for part in value):
             return "[" + ", ".join(map(_shown, value)) + "]"
         return f"a list of {len(value)}"
-    return json.dumps(value)
+    return f"{json.dumps(value):.60}"

@@ -11,13 +11,16 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path, PureWindowsPath
+from typing import TextIO
 
 from frcnn.data.entries import Entry, Object, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault
 from frcnn.data.images import SUFFIXES as PICTURES
 from frcnn.data.lookup import existing_folders, first_file
 from frcnn.data.names import common_name
+from frcnn.files import open_file
 
 SUFFIXES = (".csv", ".txt")
 HEADER = ("path", "x1", "y1", "x2", "y2", "class")
@@ -39,6 +42,9 @@ _WORDS = {
     "class": ("class", "classname", "label", "labelname", "category", "categoryname", "name"),
     DIFFICULT: ("difficult", "isdifficult", "iscrowd", "isgroupof"),
 }
+_MOST_BYTES = 1 << 31  # the largest of Open Images has as many
+_MOST_ROW = 1_000_000  # characters; a row has about a hundred
+
 _CORNERS = HEADER[1:5]
 _NEEDED = "a picture (path, filename), corners (x1 or xmin, ...) and a class (class, label)"
 
@@ -186,10 +192,21 @@ def _folders(file: Path) -> tuple[Path, ...]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    size = 0
+
+    def lines(file: TextIO) -> Iterator[str]:
+        nonlocal size
+        while line := file.readline(_MOST_ROW):
+            size += len(line)
+            if size >= _MOST_ROW:  # quoted cells may go on over many lines
+                raise DataError(f"{path}: has a row of more than {_MOST_ROW:,} characters")
+            yield line
+
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+        with TextIOWrapper(open_file(path, _MOST_BYTES), encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(lines(file))
             for row in reader:
+                size = 0
                 cells = [cell.strip() for cell in row]
                 if any(cells):
                     yield reader.line_num, cells
@@ -211,7 +228,7 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
     if not name:
         raise DataError("names no picture")
     if leaves_folder(name) and not _is_absolute(name):
-        raise DataError(f"has {name!r}, a path that leaves the data set")
+        raise DataError(f"has {name!r:.100}, a path that leaves the data set")
     if label == BACKGROUND or not any((*corners, label)):
         return name, None
     if not label:
@@ -219,7 +236,8 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
     try:
         x1, y1, x2, y2 = (float(corner) for corner in corners)
     except ValueError:
-        raise DataError(f"has corners {','.join(corners)!r}, which are not four numbers") from None
+        shown = f"{','.join(corners)!r:.100}"
+        raise DataError(f"has corners {shown}, which are not four numbers") from None
     flag = row[columns.places[DIFFICULT]] if DIFFICULT in columns.places else ""
     difficult = flag.lower() in ("1", "true", "yes")
     return name, Object(label, (x1, y1, x2, y2), (x1, y1, x2, y2), place, difficult)

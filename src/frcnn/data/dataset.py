@@ -19,13 +19,16 @@ from frcnn.data.entries import (
     checked_objects,
     checked_size,
 )
-from frcnn.data.faults import DataError, Fault, describe_faults, plural
+from frcnn.data.faults import DataError, Fault, Faults, describe_faults, plural
 from frcnn.data.formats import find_source
 from frcnn.data.images import image_size
 from frcnn.data.names import common_name, match_split, respelled, respellings
+from frcnn.errors import printable
 from frcnn.structures import Sample, box_areas
 
 __all__ = ["DataError", "Dataset", "Fault", "available_splits", "hold_out", "open_dataset"]
+
+_MOST_CLASSES = 100_000  # names; a network's outputs take as many rows
 
 Checked = tuple[Entry, tuple[int, int], list[Object]]
 
@@ -78,10 +81,11 @@ class Dataset:
         Raises:
             ValueError: a class that has boxes is not among ``classes``.
         """
-        missing = [n for n, count in self.box_counts().items() if count and n not in classes]
+        labels = {name: label for label, name in enumerate(classes)}
+        missing = [n for n, count in self.box_counts().items() if count and n not in labels]
         if missing:
             raise ValueError(f"Expected classes with {missing[0]!r}. Received: {classes}.")
-        new = np.array([[*classes, name].index(name) for name in self.classes], np.int64)
+        new = np.array([labels.get(name, len(labels)) for name in self.classes], np.int64)
         samples = tuple(replace(sample, labels=new[sample.labels]) for sample in self.samples)
         return replace(self, samples=samples, classes=tuple(classes))
 
@@ -98,7 +102,7 @@ class Dataset:
         counts = self.box_counts()
         empty = sum(not len(sample.labels) for sample in self.samples)
         difficult = sum(int((~trained_on(sample)).sum()) for sample in self.samples)
-        name = f"{self.root}" + (f" [{self.split}]" if self.split else "")
+        name = printable(f"{self.root}" + (f" [{self.split}]" if self.split else ""))
         lines = [f"{name}: {plural(len(self), 'image')}, {plural(sum(counts.values()), 'box')}"]
         if empty:
             lines[0] += f", {plural(empty, 'image')} without objects"
@@ -147,12 +151,12 @@ def open_dataset(
             anything is at fault while ``strict``.
     """
     path = Path(path)
-    faults: list[Fault] = []
+    faults = Faults(path)
 
     def report(fault: Fault) -> None:
         if strict and not fault.is_remark:
             raise DataError(str(fault))
-        faults.append(fault)
+        faults.add(fault)
 
     source = find_source(path)
     if split is not None:
@@ -160,19 +164,21 @@ def open_dataset(
     reading = source.read(split, report)
     checked = _checked(reading, report)
     if not checked:
-        first = f"; the first fault is {faults[0]}" if faults else ""
+        first = "".join(f"; the first fault is {fault}" for fault in faults.all()[:1])
         raise DataError(f"{path}: has no usable picture{_of(split)}{first}")
     if classes is None:
         classes = reading.classes or sorted({o.name for *_, objects in checked for o in objects})
         if not classes:
             raise DataError(f"{path}: has no usable box{_of(split)}, so no class to learn")
+        if len(classes) > _MOST_CLASSES:
+            raise DataError(f"{path}: has {len(classes):,} classes, more than {_MOST_CLASSES:,}")
         for one, other in respellings(classes):
             problem = f"has the classes {one!r} and {other!r}: if they are one, spell them alike"
             report(Fault(path, problem))
     labels = {name: label for label, name in enumerate(classes)}
     unknown = _report_unknown(checked, labels, report)
     samples = tuple(_sample(entry, size, objects, labels) for entry, size, objects in checked)
-    return Dataset(samples, tuple(classes), path, split, tuple(faults), unknown)
+    return Dataset(samples, tuple(classes), path, split, faults.all(), unknown)
 
 
 def available_splits(path: str | os.PathLike) -> tuple[str, ...]:

@@ -11,12 +11,15 @@ import numpy as np
 
 from frcnn.data.faults import Fault, ImageError
 from frcnn.data.images import image_size
+from frcnn.errors import printable
 
 Box = tuple[float, float, float, float]
 Report = Callable[[Fault], None]
 
 # Annotation tools round and count from 0 or 1; a box this far past the border is no mistake.
 _OVERHANG = 2.0
+# Of one picture; training compares all of them with all anchors.
+_MOST_OBJECTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Object:
     """One annotated object, unchecked.
 
     Args:
-        name: class name.
+        name: class name; it is made ``printable``.
         box: xyxy in pixels, continuous, counted from 0.
         stated: the same numbers as the file has them, for messages and for the test of area.
         place: where in the file it stands, e.g. ``"object 3"`` or ``"line 12"``.
@@ -38,6 +41,9 @@ class Object:
     place: str
     difficult: bool = False
     area: float | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "name", printable(self.name))
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,16 @@ class Reading:
 
     Args:
         entries: its pictures; a reader may go on reading while they are asked for.
-        classes: the class names in the order the data set declares, None if it declares none.
+        classes: the class names in the order the data set declares, None if it declares none;
+            they are made ``printable``.
     """
 
     entries: Iterable[Entry]
     classes: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(dict.fromkeys(map(printable, self.classes))))
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,11 @@ def leaves_folder(path: str) -> bool:
 
 def checked_size(entry: Entry, report: Report) -> tuple[int, int] | None:
     """Read the size of the entry's picture; report a fault and give None if it is unusable."""
+    count = len(entry.objects)
+    if count > _MOST_OBJECTS:
+        problem = f"has {count:,} boxes in {entry.image.name}, more than {_MOST_OBJECTS:,}"
+        report(Fault(entry.source, problem, images=1))
+        return None
     try:
         size = image_size(entry.image)
     except ImageError as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
+
+_MOST_SHOWN = 1000  # characters of a fault
+_MOST_KEPT = 100_000
 
 
 class DataError(UserError):
@@ -50,7 +53,39 @@ class Fault:
         return not self.images and not self.boxes
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.problem}"
+        text = printable(f"{self.file}: {self.problem}")
+        return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+class Faults:
+    """Gathers faults; from the first hundred thousand on, they are only counted.
+
+    A file of two bytes a line would otherwise fill the memory with what is wrong with it.
+
+    Args:
+        root: the data set.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._found: list[Fault] = []
+        self._more = self._images = self._boxes = 0
+
+    def add(self, fault: Fault) -> None:
+        """Take one more."""
+        if len(self._found) < _MOST_KEPT:
+            self._found.append(fault)
+        else:
+            self._more += 1
+            self._images += fault.images
+            self._boxes += fault.boxes
+
+    def all(self) -> tuple[Fault, ...]:
+        """Those found so far; the last of them stands for the ones that were only counted."""
+        if not self._more:
+            return tuple(self._found)
+        problem = f"has {plural(self._more, 'more fault')}, which are only counted"
+        return (*self._found, Fault(self._root, problem, self._images, self._boxes))
 
 
 def plural(count: int, noun: str) -> str:

@@ -7,7 +7,9 @@ EXIF orientation that turns it by a quarter swaps height and width.
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from mmap import mmap
 
 Buffer = bytes | mmap
@@ -17,9 +19,16 @@ FORMATS = "JPEG, PNG, BMP, TIFF or WebP"
 # Trailers (padding, a camera's maker notes) may follow the end marker; it is searched for in
 # this many last bytes before the whole file is.
 _TAIL = 1 << 16
+# A file of many million parts would keep the reader busy, one of many scans the decoder; cameras
+# and programs write a few dozens of each.
+_MOST_PARTS = 10_000
+_MOST_SCANS = 200
+_MOST_CHUNKS = 1_000_000  # of a PNG, its pixels' among them
 _QUARTER_TURNS = (5, 6, 7, 8)
 _STANDALONE_MARKERS = (0x01, *range(0xD0, 0xD9))
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE_MARKERS = (0xC2, 0xC6, 0xCA, 0xCE)
+_FILL = re.compile(b"\xff+")
 
 
 class HeaderError(ValueError):
@@ -64,10 +73,10 @@ def _tiff_tags(data: Buffer, names: tuple[int, ...]) -> dict[int, int]:
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, start)
-    tags = {}
+    tags: dict[int, int] = {}
     for entry in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in names and kind in (3, 4):  # SHORT or LONG
+        if tag in names and tag not in tags and kind in (3, 4):  # SHORT or LONG
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
     return tags
 
@@ -80,12 +89,12 @@ def _exif_orientation(block: bytes) -> int:
 
 
 def _read_jpeg(data: Buffer) -> tuple[int, int]:
-    size, orientation, position = None, 1, 2
-    while True:
+    size, orientation, position, progressive = None, 1, 2, False
+    for _ in range(_MOST_PARTS):
         if data[position] != 0xFF:
             raise HeaderError(f"has no JPEG marker at byte {position}: it is damaged")
-        while data[position] == 0xFF:  # any number of fill bytes may precede a marker
-            position += 1
+        # Any number of fill bytes may precede a marker.
+        position = _FILL.match(data, position).end()  # type: ignore[union-attr]
         marker = data[position]
         position += 1
         if marker in _STANDALONE_MARKERS:
@@ -93,30 +102,82 @@ def _read_jpeg(data: Buffer) -> tuple[int, int]:
         (length,) = struct.unpack_from(">H", data, position)
         if marker in _FRAME_MARKERS:
             size = struct.unpack_from(">HH", data, position + 3)
+            progressive = progressive or marker in _PROGRESSIVE_MARKERS
         elif marker == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0":
             orientation = _exif_orientation(bytes(data[position + 8 : position + length]))
         elif marker == 0xD9 or marker == 0xDA:
             break
         position += length
+    else:
+        raise HeaderError(f"has more than {_MOST_PARTS:,} parts before its scan")
     if size is None:
         raise HeaderError("has no JPEG frame header before its scan: it is damaged")
     # A thumbnail in the EXIF block has an end marker of its own: search behind the first scan.
     _require_end(data, b"\xff\xd9", position)
+    if progressive:
+        _limit_scans(data, position)
     return _oriented(size[0], size[1], orientation)
+
+
+def _limit_scans(data: Buffer, position: int) -> None:
+    """Refuse a progressive JPEG in which each of many scans, of a few bytes, takes all pixels."""
+    for _ in range(_MOST_SCANS):
+        position = data.find(b"\xff\xda", position + 1)
+        if position < 0:
+            return
+    raise HeaderError(f"is a JPEG of more than {_MOST_SCANS} scans")
+
+
+def check_chunks(data: bytes) -> None:
+    """Check that the parts of a PNG end within the file, before it is decoded.
+
+    The decoder makes room for as many bytes as a part says that it has: for gigabytes.
+
+    Raises:
+        HeaderError: one does not, or there are too many.
+    """
+    if not data.startswith(_PNG):
+        return
+    position = len(_PNG)
+    for _ in range(_MOST_CHUNKS):
+        if position + 12 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            break
+    else:
+        raise HeaderError(f"has more than {_MOST_CHUNKS:,} parts")
+    if position > len(data):
+        raise HeaderError(f"cannot be decoded: a part of it ends behind its {len(data)} bytes")
 
 
 def _read_png(data: Buffer) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", data, 16)
     orientation, position = 1, 8
-    while True:
+    for _ in range(_MOST_PARTS):
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"eXIf":
             orientation = _exif_orientation(bytes(data[position + 8 : position + 8 + length]))
         elif kind in (b"IDAT", b"IEND"):
             break
         position += 12 + length
+    else:
+        raise HeaderError(f"has more than {_MOST_PARTS:,} parts before its pixels")
     _require_end(data, b"IEND", position)
-    return _oriented(height, width, orientation)
+    return _oriented(height, width, _orientation_behind(data, position) or orientation)
+
+
+def _orientation_behind(data: Buffer, pixels: int) -> int | None:
+    """The orientation of a PNG that states it behind its pixels, near its end."""
+    place = data.rfind(b"eXIf", max(pixels, len(data) - _TAIL))
+    if place < 0:
+        return None
+    (length,) = struct.unpack_from(">I", data, place - 4)
+    block, check = data[place : place + 4 + length], data[place + 4 + length : place + 8 + length]
+    if zlib.crc32(block) != int.from_bytes(check):  # among the pixels, by chance
+        return None
+    return _exif_orientation(bytes(block[4:]))
 
 
 def _read_bmp(data: Buffer) -> tuple[int, int]:
@@ -162,9 +223,10 @@ def _read_webp(data: Buffer) -> tuple[int, int]:
     raise HeaderError(f"has a WebP header of an unknown kind, {bytes(kind)!r}")
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _READERS = (
     (lambda head: head.startswith(b"\xff\xd8\xff"), _read_jpeg),
-    (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), _read_png),
+    (lambda head: head.startswith(_PNG), _read_png),
     (lambda head: head.startswith(b"BM"), _read_bmp),
     (lambda head: head.startswith((b"II*\0", b"MM\0*")), _read_tiff),
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _read_webp),

@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 
 from frcnn.data.faults import ImageError
-from frcnn.data.headers import Buffer, HeaderError, read_size
-from frcnn.data.resizing import reduction
+from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size
+from frcnn.data.resizing import Size, reduction
+from frcnn.files import open_file, read_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 # A small file can unpack into gigabytes; the header tells before any memory is taken.
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30  # of a file; so many pixels of 16 bits take less, unpacked
 
 _JPEG = b"\xff\xd8\xff"
 _FLAGS = {
@@ -35,7 +37,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     """
     path = _picture_file(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path, MAX_BYTES) as file:
             if not os.fstat(file.fileno()).st_size:
                 return _checked_size(path, b"")  # an empty file cannot be mapped
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -57,8 +59,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         ImageError: a file that is missing, empty, truncated, too large or not a picture.
     """
     path, data = _read(path)
-    _checked_size(path, data)
-    return _decode(path, data, 1)
+    return _decode(path, data, _checked_size(path, data), 1)
 
 
 def read_reduced(
@@ -84,31 +85,38 @@ def read_reduced(
     path, data = _read(path)
     size = _checked_size(path, data)
     by = reduction(size, short, long, zoom) if data.startswith(_JPEG) else 1
-    return _decode(path, data, by), by
+    return _decode(path, data, size, by), by
 
 
 def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:
     """As ``read_image``, of a file's bytes; ``name`` is what an error calls it."""
     path = Path(name)
-    _checked_size(path, data)
-    return _decode(path, data, 1)
+    return _decode(path, data, _checked_size(path, data), 1)
 
 
 def _read(path: str | os.PathLike) -> tuple[Path, bytes]:
     path = _picture_file(path)
     try:
-        return path, path.read_bytes()
+        return path, read_file(path, MAX_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _decode(path: Path, data: bytes, by: int) -> np.ndarray:
+def _decode(path: Path, data: bytes, size: Size, by: int) -> np.ndarray:
+    """Decode a picture whose header states a size, at a part of that."""
     try:
+        check_chunks(data)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[by])
+    except HeaderError as error:
+        raise ImageError(path, str(error)) from None
     except cv2.error as error:
         raise ImageError(path, f"cannot be decoded ({error.err})") from None
     if image is None:
         raise ImageError(path, "cannot be decoded: its data is damaged")
+    height, width = (side // by for side in size)
+    if image.shape[:2] != (height, width):  # its boxes would be of another picture
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise ImageError(path, f"decodes to {found} pixels where its header says {width}x{height}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 

@@ -10,6 +10,8 @@ from frcnn.data.entries import leaves_folder
 from frcnn.data.faults import DataError
 from frcnn.data.images import SUFFIXES
 
+_MOST_FILES = 10_000_000
+
 
 def find_picture(name: str, folders: Sequence[Path]) -> Path:
     """The first file of this name in ``folders``.
@@ -41,8 +43,19 @@ def first_file(name: str, folders: Sequence[Path], suffixes: Sequence[str] = (""
 
 
 def pictures_below(folder: Path) -> Iterator[Path]:
-    """The picture files in ``folder`` and below it, sorted; hidden files are passed over."""
+    """The picture files in ``folder`` and below it, sorted; hidden files are passed over.
+
+    Raises:
+        DataError: it is the whole file system, or as large as one.
+    """
+    place = os.path.realpath(folder)
+    if os.path.dirname(place) == place:
+        raise DataError(f"{folder}: is the whole file system, not a folder of pictures")
+    seen = 0
     for path, folders, files in os.walk(folder):
+        seen += 1 + len(files)
+        if seen > _MOST_FILES:
+            raise DataError(f"{folder}: has more than {_MOST_FILES:,} files below it")
         folders.sort()
         yield from (Path(path, name) for name in sorted(files) if _is_picture(name))
 

@@ -183,7 +183,7 @@ def prepare_plain(
     size = plain_size(image.shape[:2], short, long)
     if size[0] > canvas[0] or size[1] > canvas[1]:  # no canvas holds it
         shrink = min(canvas[0] / size[0], canvas[1] / size[1])
-        size = int(size[0] * shrink), int(size[1] * shrink)
+        size = max(int(size[0] * shrink), 1), max(int(size[1] * shrink), 1)
     padded = np.zeros((*canvas, 3), np.float32)
     padded[: size[0], : size[1]] = _interpolate(_interpolate(image, size[0], 0), size[1], 1)
     return padded, size, (size[0] / image.shape[0], size[1] / image.shape[1])

@@ -19,9 +19,15 @@ from defusedxml.ElementTree import fromstring
 from frcnn.data.entries import Box, Entry, Object, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault
 from frcnn.data.images import SUFFIXES
+from frcnn.files import read_file
 
 YEARS = ("VOC2007", "VOC2012")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+# Bytes. A hundred objects take 30 thousand; in memory XML takes up to fifty times its size.
+_MOST_XML = 1 << 23
+_MOST_LIST = 1 << 28
+_LINE = 10_000  # characters; no name is as long
 
 
 def voc_source(path: Path) -> Source | None:
@@ -54,15 +60,19 @@ def voc_splits(roots: Iterable[Path]) -> tuple[str, ...]:
     """
     names = set()
     for file in _lists(roots):
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            first = next(lines, "")
-        if not re.search(r"\s(-1|0|1)\s*$", first):
+        if not re.search(r"\s(-1|0|1)\s*$", _first_line(file)):
             names.add(file.stem)
     return tuple(sorted(names))
 
 
 def _lists(roots: Iterable[Path]) -> list[Path]:
-    return [file for root in roots for file in (root / "ImageSets" / "Main").glob("*.txt")]
+    found = (file for root in roots for file in (root / "ImageSets" / "Main").glob("*.txt"))
+    return [file for file in found if file.is_file()]
+
+
+def _first_line(file: Path) -> str:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return lines.readline(_LINE)
 
 
 def read_voc(roots: Iterable[Path], split: str | None, report: Report) -> Iterator[Entry]:
@@ -89,9 +99,11 @@ def _names(root: Path, split: str | None, report: Report) -> list[str]:
     if not listing.is_file():
         return []
     try:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(listing, _MOST_LIST).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{listing}: is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise DataError(f"{listing}: cannot be read ({error.strerror or error})") from None
     names = []
     for line in filter(None, (line.strip() for line in lines)):
         if leaves_folder(line):
@@ -103,7 +115,7 @@ def _names(root: Path, split: str | None, report: Report) -> list[str]:
 
 def _listed_name(root: Path, line: str) -> str:
     """Drop the second column of a class list, unless the whole line names a picture."""
-    if (root / "Annotations" / f"{line}.xml").is_file():
+    if os.path.isfile(root / "Annotations" / f"{line}.xml"):  # which takes any name
         return line
     return re.sub(r"\s+(-1|0|1)$", "", line)
 
@@ -124,7 +136,7 @@ def _read_annotation(
 ) -> Entry | None:
     file = root / "Annotations" / f"{name}.xml"
     try:
-        tree = fromstring(file.read_bytes())
+        tree = fromstring(read_file(file, _MOST_XML))
     except FileNotFoundError:
         report(Fault(file, "does not exist, but the split lists it", images=1))
     except OSError as error:

@@ -16,7 +16,10 @@ from frcnn.data.entries import Box, Entry, Object, Reading, Report, leaves_folde
 from frcnn.data.faults import DataError, Fault, plural
 from frcnn.data.lookup import find_picture, pictures_below
 from frcnn.data.yolo_settings import MOST_CLASSES
+from frcnn.files import read_file
 
+_MOST_LABELS = 1 << 24  # bytes of a picture's labels; a thousand polygons take one million
+_MOST_LIST = 1 << 28  # bytes
 _MOST = 1.5  # of the picture; a box may overhang a little, but pixels are far more
 
 
@@ -71,7 +74,7 @@ def label_file(image: Path) -> Path | None:
 
 def _label_files(image: Path) -> list[Path]:
     folders = list(image.parent.parts)
-    beside = image.with_suffix(".txt")
+    beside = image.parent / f"{image.stem}.txt"  # with_suffix refuses "/"
     if "images" not in folders:
         return [beside]
     last = len(folders) - 1 - folders[::-1].index("images")
@@ -86,7 +89,7 @@ def _pictures(places: Sequence[Path], folders: Sequence[Path], report: Report) -
 
 def _listed(file: Path, folders: Sequence[Path], report: Report) -> Iterator[Path]:
     """The pictures that a text file lists, one a line, absolute or relative."""
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(_lines(file, _MOST_LIST), 1):
         name = line.strip()
         if not name:
             continue
@@ -99,9 +102,10 @@ def _listed(file: Path, folders: Sequence[Path], report: Report) -> Iterator[Pat
             report(Fault(file, f"line {number} {error}", images=1))
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, most: int) -> list[str]:
+    """The lines of a text file of at most so many bytes."""
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return read_file(file, most).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
@@ -111,7 +115,7 @@ def _lines(file: Path) -> list[str]:
 def _rows(file: Path, report: Report) -> list[str] | None:
     """The lines of a label file; None, and a fault for its picture, if it is no text."""
     try:
-        return _lines(file)
+        return _lines(file, _MOST_LABELS)
     except DataError as error:
         report(Fault(file, str(error).removeprefix(f"{file}: "), images=1))
         return None

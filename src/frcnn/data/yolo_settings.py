@@ -10,12 +10,14 @@ from typing import Any
 import yaml
 
 from frcnn.data.faults import DataError
+from frcnn.files import read_file
 
 SUFFIXES = (".yaml", ".yml")
 NAME_LISTS = ("classes.txt", "obj.names", "classes.names")
 
 MOST_CLASSES = 1_000_000
 
+_MOST_NAMES = 1 << 24  # bytes
 _LIMIT = 1 << 18  # bytes; ten thousand class names take half of it
 _NOTHING = ("", "~", "null", "none")
 # Keys of data.yaml whose values are no pictures; any other may name a split.
@@ -70,7 +72,7 @@ def read_names(file: Path) -> dict[int, str]:
         DataError: not UTF-8 text, or no name in it.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = read_file(file, _MOST_NAMES).decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
@@ -90,11 +92,7 @@ class _Loader(yaml.BaseLoader):
 
 def _load(file: Path) -> Any:
     try:
-        with file.open("rb") as stream:
-            data = stream.read(_LIMIT + 1)
-        if len(data) > _LIMIT:
-            raise DataError(f"{file}: has more than {_LIMIT:,} bytes, too many for a data.yaml")
-        return yaml.load(data, _Loader)
+        return yaml.load(read_file(file, _LIMIT), _Loader)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
     except RecursionError:

@@ -7,7 +7,9 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
+
+_MOST_PIXELS = 1 << 30  # of the images that a graph takes at once
 
 KEY = "frcnn"  # under which a format keeps it among its own metadata
 VERSION = 1
@@ -60,13 +62,18 @@ class Artefact:
     precision: str = "float32"
 
     def __post_init__(self):
-        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "classes", tuple(printable(str(each)) for each in self.classes))
         height, width = self.canvas
         object.__setattr__(self, "canvas", (int(height), int(width)))
         for name in ("batch", "short", "long"):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= 1 or name == "batch" and value is None):
                 raise ValueError(f"Expected `{name}` of at least 1. Received: {value!r}.")
+        if min(self.canvas) < 1 or height * width * (self.batch or 1) > _MOST_PIXELS:
+            raise ValueError(
+                "Expected a `canvas` of at least one pixel, and no more than "
+                f"{_MOST_PIXELS:,} with its `batch`. Received: {self.canvas} and {self.batch}."
+            )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -99,7 +106,9 @@ class Artefact:
             version = values.pop("version")
             if version == VERSION:
                 return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except RecursionError:
+            raise UserError(f"{source} has metadata that are nested too deeply.") from None
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise UserError(
                 f"{source} has no metadata of `frcnn export` that can be read: {error}."
             ) from error

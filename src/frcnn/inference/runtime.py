@@ -50,10 +50,19 @@ class RuntimeDetector(PictureDetector):
         return self.artefact.batch is not None
 
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, Any]:
-        """Run the graph on prepared pictures, as ``PictureDetector`` says."""
-        return self._graph(
-            {"images": images.astype(self.artefact.images, copy=False), "sizes": sizes}
-        )
+        """Run the graph on prepared pictures, as ``PictureDetector`` says.
+
+        Raises:
+            UserError: it fails, or what it gives is no detections: it is not of ``frcnn export``.
+        """
+        given = {"images": images.astype(self.artefact.images, copy=False), "sizes": sizes}
+        try:
+            found = self._graph(given)
+        except Exception as error:  # the libraries' errors have no base of their own
+            reason = " ".join(str(error).split())
+            raise UserError(f"The exported detector cannot be run: {reason}") from error
+        _check_found(found, len(images), len(self.classes))
+        return found
 
 
 def open_artefact(path: str | Path) -> RuntimeDetector:
@@ -70,7 +79,10 @@ def open_artefact(path: str | Path) -> RuntimeDetector:
     if not os.path.isfile(path):  # which takes names that no file can have, too
         raise UserError(f"There is no file {path}. Check the spelling.")
     open_it = _open_openvino if path.suffix.lower() == ".xml" else _open_onnx
-    return RuntimeDetector(*open_it(path))
+    try:
+        return RuntimeDetector(*open_it(path))
+    except UnicodeDecodeError as error:  # of names and metadata
+        raise UserError(f"{path} is damaged: it has {error.object!r:.100} as a text.") from error
 
 
 def _open_onnx(path: Path) -> tuple[Artefact, Graph]:
@@ -132,6 +144,25 @@ def _open_openvino(path: Path) -> tuple[Artefact, Graph]:
         return {name: found[name] for name in OUTPUTS}
 
     return _read_artefact(path, metadata), run
+
+
+def _check_found(found: Mapping[str, Any], batch: int, classes: int) -> None:
+    """Refuse answers that are no detections of so many pictures and classes."""
+    boxes, scores, labels, count = (np.asarray(found[name]) for name in OUTPUTS)
+    most = boxes.shape[1] if boxes.ndim == 3 else 0
+    expected = {"boxes": (batch, most, 4), "scores": (batch, most), "labels": (batch, most)}
+    sound = all(np.shape(found[name]) == shape for name, shape in expected.items()) and (
+        count.shape == (batch,) and ((count >= 0) & (count <= most)).all()
+    )
+    if sound:
+        real = np.arange(most) < count[:, None]  # [B, D]
+        sound = (
+            np.isfinite(boxes[real]).all()
+            and np.isfinite(scores[real]).all()
+            and ((labels[real] >= 0) & (labels[real] < classes)).all()
+        )
+    if not sound:
+        raise UserError("The exported detector gives something else than detections.")
 
 
 def _port_names(ports) -> list[str]:

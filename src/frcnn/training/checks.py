@@ -28,6 +28,24 @@ _LOWEST = {
     "workers": 0,
     "save_every": 0,
     "samples_every": 0,
+    "seed": 0,
+}
+# What is far beyond use would end in the middle of a training, for want of memory or of digits.
+_HIGHEST = {
+    "epochs": 10**9,
+    "batch": 10_000,
+    "size": 10_000,
+    "warmup": 10**12,
+    "weight_decay": 1e6,
+    "frozen": 1000,
+    "rois": 100_000,
+    "scale_jitter": 100,
+    "photometric": 100,
+    "epoch_images": 10**12,
+    "workers": 1000,
+    "save_every": 1e9,
+    "samples_every": 10**9,
+    "seed": 2**32 - 1,
 }
 _POSITIVE = ("lr", "clip", "crop", "backbone_lr")
 _BELOW_ONE = ("momentum", "ema", "label_smoothing", "multi_scale")
@@ -54,6 +72,9 @@ def check(config: Config) -> None:
     for name, low in _LOWEST.items():
         if wrong(name, lambda value, low=low: value >= low):
             raise refuse(name, f"must be at least {low}")
+    for name, high in _HIGHEST.items():
+        if wrong(name, lambda value, high=high: value <= high):
+            raise refuse(name, f"must be at most {high:,}")
     for name in _POSITIVE:
         if wrong(name, lambda value: 0 < value < float("inf")):
             raise refuse(name, "must be above 0 and finite")

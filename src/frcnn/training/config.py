@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, ge
 from tyro.conf import Positional, arg
 
 from frcnn.errors import UserError
+from frcnn.files import read_file
 from frcnn.training.checks import check
 from frcnn.training.recipes import recipe_values
 
+_MOST_BYTES = 1 << 20  # of a file
 # A setting that the recipe gives where it is left out: it is None until the object is made, and
 # never after.
 LEFT_OUT: Any = None
@@ -181,16 +183,23 @@ class Config:
         """
         path = Path(path)
         try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = tomllib.loads(read_file(path, _MOST_BYTES).decode("utf-8"))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except RecursionError:
+            raise UserError(
+                f"{path} is not a TOML configuration: it is nested too deeply."
+            ) from None
+        except ValueError as error:  # not UTF-8, not TOML, or a number of thousands of digits
             raise UserError(f"{path} is not a TOML configuration: {error}.") from error
         hints = get_type_hints(cls)
         known = {field.name for field in fields(cls)}
         for name, value in values.items():
             if name not in known:
-                raise UserError(f"{path}: unknown setting {name!r}. Remove the line.")
+                raise UserError(f"{path}: unknown setting {name!r:.100}. Remove the line.")
             if not _fits(value, hints[name]):
-                raise UserError(f"{path}: {name} has a value of the wrong type: {value!r}.")
+                shown = f"{value!r:.100}"
+                raise UserError(f"{path}: {name} has a value of the wrong type: {shown}.")
         if "data" not in values:
             raise UserError(f"{path}: the setting 'data' is missing.")
         return cls(**values)

@@ -96,7 +96,7 @@ class Run:
             ):
                 old.unlink(missing_ok=True)
             run.config_file.write_text(config.to_toml(), "utf-8")
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:  # a path with bytes that are no text
             raise UserError(f"The run folder {folder} cannot be written: {error}.") from error
         return run, config
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +20,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from frcnn.errors import UserError
+from frcnn.files import open_file
 
 _MAGIC = b"frcnn training state 1\n"
 _DIGEST = hashlib.sha256().digest_size
 _CHUNK = 2**20  # bytes read together
 _LINE = 2**24  # bytes; no line is as long
+_MOST_BYTES = 2**40
+_NUMBERS = re.compile(r"[<>|][biuf][1248]")  # of the types, those that may be read
 
 
 @dataclass(frozen=True)
@@ -93,27 +97,49 @@ def read_state(path: Path) -> tuple[dict[str, np.ndarray], Notes]:
     """
     try:
         _check(path)
-        with path.open("rb") as file:
+        with open_file(path, _MOST_BYTES) as file:
             file.readline(_LINE)
-            notes = Notes(**json.loads(file.readline(_LINE)))
-            return dict(_arrays(file)), notes
+            notes = _notes(json.loads(file.readline(_LINE)))
+            return dict(_arrays(file, path.stat().st_size)), notes
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is not the state of a training: {error}.") from error
 
 
-def _arrays(file: BinaryIO) -> Iterator[tuple[str, np.ndarray]]:
+def _notes(said: dict[str, Any]) -> Notes:
+    """The notes of a line of JSON, all of their types."""
+    notes = Notes(**said)
+    sound = (
+        all(type(each) is int for each in (notes.epoch, notes.step, notes.parts))
+        and min(notes.epoch, notes.step, notes.parts - 1) >= 0
+        and (notes.best is None or isinstance(notes.best, (int, float)))
+        and isinstance(notes.data, dict)
+        and isinstance(notes.rows, list)
+        and all(isinstance(row, dict) for row in notes.rows)
+    )
+    if not sound:
+        raise ValueError("its notes are of other types")
+    return notes
+
+
+def _arrays(file: BinaryIO, size: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays, by name, of a file of so many bytes."""
     while (line := file.readline(_LINE)) != b"\n":
         said = json.loads(line)
-        dtype, shape = np.dtype(said["dtype"]), said["shape"]
-        data = file.read(math.prod(shape) * dtype.itemsize)
-        yield said["name"], np.frombuffer(data, dtype).reshape(shape)
+        name, kind, shape = str(said["name"]), str(said["dtype"]), said["shape"]
+        if not _NUMBERS.fullmatch(kind):
+            raise ValueError(f"its array {name!r:.100} is of {kind!r:.100} instead of numbers")
+        dtype = np.dtype(kind)
+        length = math.prod(shape) * dtype.itemsize
+        if not 0 <= length <= size - file.tell():
+            raise ValueError(f"its array {name!r:.100} of shape {shape} is not in it")
+        yield name, np.frombuffer(file.read(length), dtype).reshape(shape)
 
 
 def _check(path: Path) -> None:
     """Raise ``OSError`` for a file that is not, byte for byte, what was written."""
-    with path.open("rb") as file:
+    with open_file(path, _MOST_BYTES) as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise OSError("it does not begin as one does")
         digest = hashlib.sha256(_MAGIC)

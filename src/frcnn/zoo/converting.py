@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
+from frcnn.files import read_file
 from frcnn.models.detector import DetectionModel
 from frcnn.zoo.keras_frcnn import convert_keras_frcnn
 from frcnn.zoo.references import TORCH_SUFFIXES, convert_torch
 
 KERAS_SUFFIXES = (".hdf5", ".h5")
+_MOST_BYTES = 1 << 24  # of a list of names
 
 
 def convert_file(
@@ -43,11 +46,12 @@ def class_names(text: str) -> tuple[str, ...]:
         UserError: the file is no text, or a name is empty or occurs twice.
     """
     try:
-        file = Path(text).is_file()
-        names = Path(text).read_text("utf-8-sig").splitlines() if file else text.split(",")
+        file = os.path.isfile(text)
+        content = read_file(text, _MOST_BYTES).decode("utf-8-sig") if file else ""
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(f"{text} is not a text file of class names: {error}.") from error
-    names = [name.strip() for name in names]
+    names = content.splitlines() if file else text.split(",")
+    names = [printable(name.strip()) for name in names]
     names = names[:-1] if file and names and not names[-1] else names
     if not all(names) or len(set(names)) < len(names):
         raise UserError(f"Class names must not be empty or occur twice. Received: {names}.")

@@ -14,6 +14,7 @@ import keras
 from frcnn.errors import UserError
 from frcnn.models.keras_extractor import strides_of, tapped, taps_for
 from frcnn.models.layers import Normalize
+from frcnn.zoo.keras_h5 import DAMAGE, read_keras_h5
 
 _CAFFE = {"mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0), "order": "bgr"}
 _TENSORFLOW = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)}
@@ -116,8 +117,9 @@ def _load(model: keras.Model, path: Path) -> None:
     if not path.is_file():
         raise UserError(f"There is no file of weights {path}.")
     try:
+        read_keras_h5(path)  # refuses what Keras would follow, or unpack without end
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except DAMAGE as error:
         reason = next(iter(str(error).strip().splitlines()), repr(error))
         raise UserError(f"{path} holds no weights for {model.name}: {reason}") from error
 

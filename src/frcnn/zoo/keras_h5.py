@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from frcnn.zoo.matching import MatchReport, Source, load_by_name
 from frcnn.zoo.torch_pickle import bfloat16_to_float32
+from frcnn.zoo.trial import try_first
+
+if TYPE_CHECKING:  # it imports Keras, which the process that tries a file can do without
+    from frcnn.zoo.matching import MatchReport, Source
 
 # What Keras 1 and 2 called the weights of today's layers.
 _OLD_NAMES = {
@@ -49,7 +53,15 @@ _BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
 _MAX_EXPANSION = 16
 
 # Reading a damaged or hostile file can end in any of these.
-_DAMAGE = (OSError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
+DAMAGE = (
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def load_vgg16(layers, path: str | Path) -> MatchReport:
@@ -68,6 +80,8 @@ def load_vgg16(layers, path: str | Path) -> MatchReport:
         FileNotFoundError: no such file.
         ValueError: not a file of Keras, or none of its names is a layer's.
     """
+    from frcnn.zoo.matching import load_by_name
+
     return load_by_name(layers, read_keras_h5(path), str(path))
 
 
@@ -108,8 +122,8 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
 
     Weights have the names of Keras 3 (kernel, bias, gamma, ...) whatever the file calls them.
     Where a ``.weights.h5`` file does not tell what a weight is, its name is its number.
-    Links and arrays in other files are refused, and nothing far larger than the file is read; but
-    the HDF5 library itself can crash on a file made to crash it, so check where a file comes from.
+    Links and arrays in other files are refused, and nothing far larger than the file is read. The
+    HDF5 library itself can crash on a file made to crash it, so another process reads it first.
 
     Raises:
         FileNotFoundError: no such file.
@@ -119,10 +133,9 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
     if not path.is_file():
         raise FileNotFoundError(f"No weight file {path}; check the path or download it first.")
     try:
-        with h5py.File(path, "r") as file:
-            layers = _read_layers(_datasets(file), path.stat().st_size)
-            top = ", ".join(file)
-    except _DAMAGE as error:
+        try_first(__name__, path)
+        layers, top = read_layers(path)
+    except DAMAGE as error:
         raise ValueError(
             f"Cannot read {path} as HDF5 of Keras, it may be truncated or another format: "
             f"{error}. Download it again."
@@ -133,6 +146,16 @@ def read_keras_h5(path: str | Path) -> dict[str, dict[str, np.ndarray]]:
             "file that save_weights of a Keras model wrote."
         )
     return layers
+
+
+def read_layers(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+    """All arrays of a file, as ``read_keras_h5`` gives them, and the names at its top.
+
+    Raises:
+        any of ``DAMAGE``: it is damaged; a file made for that can end the process.
+    """
+    with h5py.File(path, "r") as file:
+        return _read_layers(_datasets(file), path.stat().st_size), ", ".join(file)
 
 
 def _address(item: Any) -> int:
@@ -178,10 +201,16 @@ def _read_layers(
             "is the only way to tell them apart"
         )
     chosen = numbered or {path: item for path, item in datasets.items() if "/" in path}
-    declared = sum(math.prod(item.shape or ()) * item.dtype.itemsize for item in chosen.values())
+    declared = sum(_memory(item) for item in chosen.values())
     if declared > _MAX_EXPANSION * size:
         raise ValueError(f"it declares arrays of {declared:,} bytes in a file of {size:,}")
     return _numbered_layers(chosen) if numbered else _named_layers(chosen)
+
+
+def _memory(item: h5py.Dataset) -> int:
+    """Bytes that reading an array takes; a chunk of it is unpacked whole, and may be far larger."""
+    elements = max(math.prod(item.shape or ()), math.prod(item.chunks or ()))
+    return elements * item.dtype.itemsize
 
 
 def _named_layers(datasets: Mapping[str, h5py.Dataset]) -> dict[str, dict[str, np.ndarray]]:
@@ -241,3 +270,16 @@ def _read(dataset: h5py.Dataset) -> np.ndarray:
     if bfloat16:
         return bfloat16_to_float32(array.view("<u2"))
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _main() -> None:
+    """What ``try_first`` runs."""
+    try:
+        read_layers(Path(sys.argv[1]))
+    except DAMAGE as error:
+        print(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    _main()

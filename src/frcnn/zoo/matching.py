@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from frcnn.errors import printable
+
 # Layer name -> weight name ("kernel", "bias", "gamma", ...) -> array in Keras's layout.
 Source = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -57,7 +59,7 @@ class MatchReport:
             f"{self.origin}: {len(self.matched)} layers matched, {len(self.mismatched)} "
             f"mismatched, {len(self.missing)} missing, {len(self.left_over)} names left over"
         )
-        return "\n".join([totals, *lines])
+        return "\n".join(map(printable, [totals, *lines]))
 
 
 def load_by_name(

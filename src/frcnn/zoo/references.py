@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
 from frcnn.models.detector import DetectionModel, read_model
 from frcnn.zoo.coco_labels import COCO_LABELS
 from frcnn.zoo.download import fetch
@@ -18,6 +19,8 @@ from frcnn.zoo.safetensors_file import read_safetensors
 from frcnn.zoo.torch_pickle import read_torch_pickle
 from frcnn.zoo.torchvision import class_count, load_detector, set_epsilon
 
+_MOST_PIXELS = 1 << 28  # that pictures are resized to
+_MOST_COUNT = 1_000_000
 BEST, LAST = "best.keras", "last.keras"  # of a run folder
 TORCHVISION = "torchvision:"
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -36,12 +39,41 @@ def open_model(reference: str | Path) -> DetectionModel:
     """
     text = str(reference)
     if text.startswith(HUB):
-        return read_model(fetch_from_hub(text))
+        return _checked(read_model(fetch_from_hub(text)), text)
     if text.startswith(TORCHVISION):
         return _published(_preset_of(text.removeprefix(TORCHVISION)))
     if text in PRESETS and not Path(text).exists():
         return _published(text)
-    return read_model(model_file(reference))
+    file = model_file(reference)
+    return _checked(read_model(file), str(file))
+
+
+def _checked(model: DetectionModel, origin: str) -> DetectionModel:
+    """The model, if pictures can be prepared for it; the names of its classes printable.
+
+    Raises:
+        UserError: a size or a count that would fill the memory, or is none.
+    """
+    sizes = {"short and long": (model.short, model.long)}
+    sizes |= {f"canvas {number}": canvas for number, canvas in enumerate(model.canvases, 1)}
+    counts = {
+        "multiple": model.multiple,
+        "count of boxes": model.rule.count,
+        "candidates": model.rule.candidates,
+    }
+    for name, sides in {**sizes, **{name: (count, 1) for name, count in counts.items()}}.items():
+        sound = len(sides) == 2 and all(type(each) is int and each >= 1 for each in sides)
+        if not sound or math.prod(sides) > (_MOST_PIXELS if name in sizes else _MOST_COUNT):
+            raise _unusable(origin, name, sides)
+    thresholds = (model.rule.score, model.rule.iou_threshold, model.rule.soft_sigma)
+    if not all(isinstance(each, (int, float)) and math.isfinite(each) for each in thresholds):
+        raise _unusable(origin, "thresholds", thresholds)
+    model.classes = tuple(printable(str(name)) for name in model.classes)
+    return model
+
+
+def _unusable(origin: str, name: str, value: tuple) -> UserError:
+    return UserError(f"{origin} holds a detector whose {name} cannot be used: {value!r:.100}.")
 
 
 def model_file(run: str | Path) -> Path:

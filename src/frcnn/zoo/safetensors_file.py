@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from frcnn.errors import UserError
-from frcnn.zoo.torch_pickle import bfloat16_to_float32
+from frcnn.files import read_file
+from frcnn.zoo.torch_pickle import MAX_BYTES, bfloat16_to_float32
 
 # The format is little-endian.
 _TYPES = {
@@ -49,9 +50,9 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
             f'{path} needs another package: pip install "frcnn[safetensors]".'
         ) from error
     try:
-        tensors = deserialize(path.read_bytes())
+        tensors = deserialize(read_file(path, MAX_BYTES))
         return {name: _array(name, tensor) for name, tensor in tensors}
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, MemoryError) as error:
         raise ValueError(
             f"Cannot read {path} as a safetensors file: {error}. "
             "Give a file in that format, or download it again."

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from frcnn.files import open_file
 from frcnn.zoo.pickle_data import pairs_to_dict, read_pickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,6 +43,7 @@ _STORAGES = {
 # Where training scripts keep the state dict in what they save.
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
+MAX_BYTES = 1 << 33  # of a file of weights; the largest detectors have an eighth of that
 _MAX_DIMENSIONS = 32
 # Tensors may share a storage, as tied weights do, and are copied out of it one by one.
 _MAX_SHARING = 16
@@ -52,6 +54,7 @@ _DAMAGE = (
     struct.error,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     OverflowError,
     RuntimeError,
@@ -75,6 +78,15 @@ class _Storage:
     @property
     def nbytes(self) -> int:
         return self.length * self.dtype.itemsize
+
+    def check(self, size: int):
+        """Make sure that there are as many bytes as the storage has.
+
+        Raises:
+            ValueError: there are more or less.
+        """
+        if size != self.nbytes:
+            raise ValueError(f"storage {self.key} has {size:,} bytes instead of {self.nbytes:,}")
 
 
 @dataclass(frozen=True)
@@ -117,9 +129,7 @@ class _Tensor:
 
     def view(self, content: bytes | memoryview) -> np.ndarray:
         """Copy the elements out of the storage's bytes into an array of their own."""
-        if len(content) != self.storage.nbytes:
-            key, expected = self.storage.key, self.storage.nbytes
-            raise ValueError(f"storage {key} has {len(content):,} bytes instead of {expected:,}")
+        self.storage.check(len(content))
         buffer = np.frombuffer(content, self.storage.dtype)
         if self.size == 0:
             array = np.zeros(self.shape, buffer.dtype)
@@ -161,7 +171,7 @@ def read_torch_pickle(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"No weight file {path}; check the path or download it first.")
     try:
-        with path.open("rb") as file:
+        with open_file(path, MAX_BYTES) as file:
             zipped = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
             file.seek(0)
             return (_read_zip if zipped else _read_legacy)(file, path.stat().st_size)
@@ -187,8 +197,15 @@ def _read_zip(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         storages = {tensor.storage for tensor in tensors.values()}
         if sum(storage.nbytes for storage in storages) > size:
             raise ValueError(f"it describes more than its own {size:,} bytes")
-        content = {storage: archive.read(f"{root}data/{storage.key}") for storage in storages}
+        content = {storage: _content(archive, root, storage) for storage in storages}
     return {name: tensor.view(content[tensor.storage]) for name, tensor in tensors.items()}
+
+
+def _content(archive: zipfile.ZipFile, root: str, storage: _Storage) -> bytes:
+    """The bytes of a storage. The entries of an archive may overlap, each as long as the file."""
+    entry = archive.getinfo(f"{root}data/{storage.key}")
+    storage.check(entry.file_size)
+    return archive.read(entry)
 
 
 def _read_legacy(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
