@@ -18,11 +18,12 @@ from frcnn.training.config import Config
 from tiny import tiny_network
 
 PARTS = int(os.environ.get("FRCNN_PARTS", "1"))
+EMA = float(os.environ.get("FRCNN_EMA", "0"))
 STEPS = 3  # before the signal
 
 
 def use_the_tiny_network(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(module, "_network", lambda config, splits: tiny_network(seed=config.seed))
+    patch.setattr(module, "_network", lambda config, *_: tiny_network(seed=config.seed))
     patch.setattr(module, "load_weights", lambda *_: None)
 
 
@@ -32,6 +33,7 @@ def settings(data, out, devices) -> Config:
         out=str(out),
         batch=4,
         parts=PARTS,
+        ema=EMA,
         size=64,
         epochs=2,
         lr=0.01,

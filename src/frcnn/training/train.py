@@ -173,7 +173,10 @@ def _fit(
     resumed: bool,
 ) -> None:
     chosen = preset(config.preset)
-    shown = _network(config, splits, "float32") if needs_another(config) else network
+    shown = network
+    if needs_another(config):
+        with devices.apart():  # the first process uses it alone
+            shown = _network(config, splits, "float32")
     detector = _detector(shown, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
     if devices.count > 1 and config.freeze_epochs:
