@@ -175,13 +175,13 @@ def test_early_stopping_counts_epochs_since_the_best(data, tmp_path):
 
     def due(*scores):
         Rows.rows = [{"val_AP": score} for score in scores]
-        return StopEarly(Rows, 2).due
+        return StopEarly(Rows, 2, int).due
 
     nan = float("nan")
     assert not due() and not due(0.1) and not due(0.3, 0.2)
     assert due(0.3, 0.2, 0.1) and due(nan, 0.3, nan, 0.2)
     assert not due(0.3, 0.2, 0.3) and not due(nan, nan, nan)
-    assert not StopEarly(Rows, 0).due
+    assert not StopEarly(Rows, 0, int).due
 
 
 def test_a_training_stopped_early_is_complete_and_what_was_frozen_is_saved_trainable(
