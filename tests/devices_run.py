@@ -17,8 +17,6 @@ from frcnn.training.callbacks import StopOnInterrupt
 from frcnn.training.config import Config
 from tiny import tiny_network
 
-PARTS = int(os.environ.get("FRCNN_PARTS", "1"))
-EMA = float(os.environ.get("FRCNN_EMA", "0"))
 STEPS = 3  # before the signal
 
 
@@ -32,8 +30,8 @@ def settings(data, out, devices) -> Config:
         str(data),
         out=str(out),
         batch=4,
-        parts=PARTS,
-        ema=EMA,
+        parts=1,
+        ema=0.9,
         size=64,
         epochs=2,
         lr=0.01,

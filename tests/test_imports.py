@@ -46,6 +46,7 @@ PRIMITIVES = {
     # Each backend introduces devices and processes to each other in its own way.
     "training/jax_parallel.py",
     "training/tensorflow_parallel.py",
+    "training/torch_launch.py",
     "training/torch_parallel.py",
 }
 # What a format is made of; the rest of export/ knows no backend.

@@ -350,12 +350,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _start_processes(chosen: Config | Resume, arguments: Sequence[str]) -> None:
-    """Go on as several processes if the training is to have them."""
-    from frcnn.apps.launching import become_processes
+    """Train in several processes if the training is to have them; they end this one."""
+    from frcnn.apps.launching import train_in_processes
 
     config = _run_config(chosen) if isinstance(chosen, Resume) else chosen
     if not config.ray:  # it starts them itself
-        become_processes(config.devices, arguments)
+        status = train_in_processes(config.devices, arguments)
+        if status is not None:
+            sys.exit(status)
 
 
 def _run_config(chosen: Resume) -> Config:

@@ -2,13 +2,14 @@ import dataclasses
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frcnn.errors import UserError
 from frcnn.training.config import Config
 
 
+@settings(deadline=None)
 @given(
     data=st.text(min_size=1),
     out=st.none() | st.text(),

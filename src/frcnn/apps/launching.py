@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 
 from frcnn.inference.pictures import available_cores
 from frcnn.training.config import Wanted
 
 
-def become_processes(wanted: Wanted, arguments: Sequence[str]) -> None:
-    """Turn into torchrun with this command in several processes; come back if one is enough.
+def train_in_processes(wanted: Wanted, arguments: Sequence[str]) -> int | None:
+    """Run this command in several processes, unless one is enough or this is one of them.
 
     Args:
         wanted: ``--devices``.
         arguments: of the command ``frcnn``.
+
+    Returns:
+        Their exit status; None if the command is to go on by itself.
     """
     if os.environ.get("KERAS_BACKEND") != "torch" or "RANK" in os.environ:
-        return
-    if wanted == "auto":
-        from frcnn.training.torch_parallel import count_accelerators
+        return None
+    if wanted == 1:
+        return None
+    from frcnn.training.torch_launch import count_accelerators, run_processes
 
-        wanted = count_accelerators()
-    if wanted > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(available_cores() // wanted, 1)))
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={wanted}"]
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *torchrun, "-m", "frcnn.cli", *arguments])
+    count = count_accelerators() if wanted == "auto" else wanted
+    if count < 2:
+        return None
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(available_cores() // count, 1)))
+    return run_processes(count, "frcnn.cli", arguments)

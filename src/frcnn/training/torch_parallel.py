@@ -41,11 +41,6 @@ def open_torch(wanted: Wanted) -> Devices:
     return Devices()
 
 
-def count_accelerators() -> int:
-    """GPUs of this machine."""
-    return torch.cuda.device_count()
-
-
 class TorchProcesses(Devices):
     """This process and the others that torchrun has started.
 
