@@ -1,7 +1,7 @@
 """The named recipes: what ``--recipe`` gives for the settings that are left out.
 
-Durations are those of two CPU cores with the default preset, which trains on 4 to 5 images a second
-at its size of 320 pixels. docs/recipes.md has the measurements, and how to repeat them.
+Durations are reckoned, not timed: two CPU cores train the default preset at its size of 320 pixels
+on 4 to 5 images a second. docs/recipes.md has the measurements, and how to repeat them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def quick() -> dict[str, Any]:
     """To see whether the data can be learnt at all.
 
     Command: frcnn train DATA --recipe quick
-    Duration: BCCD, 205 images: 4 minutes.
+    Duration: BCCD, 205 images: about 4 minutes.
     Score: not measured.
     """
     return {**plain(), "epochs": 5, "ema": 0.999}
@@ -36,7 +36,7 @@ def standard() -> dict[str, Any]:
     """For most data.
 
     Command: frcnn train DATA --recipe standard
-    Duration: BCCD, 205 images: 16 minutes.
+    Duration: BCCD, 205 images: about 16 minutes.
     Score: not measured.
     """
     return {**plain(), "epochs": 20, "ema": 0.999}
@@ -46,7 +46,7 @@ def long() -> dict[str, Any]:
     """For the best score where time does not matter.
 
     Command: frcnn train DATA --recipe long
-    Duration: BCCD, 205 images: an hour.
+    Duration: BCCD, 205 images: about an hour.
     Score: not measured.
     """
     return {
