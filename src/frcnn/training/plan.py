@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -137,9 +138,10 @@ def measure_step(
     Raises:
         UserError: memory does not suffice for two images.
     """
-    versions = [version(name) for name in ("frcnn", "keras", keras.config.backend())]
+    backend = keras.config.backend()
+    versions = [version("frcnn"), keras.__version__, sys.modules[backend].__version__]
     policy = keras.config.dtype_policy().name
-    key = " ".join(map(str, [keras.config.backend(), *versions, policy, *canvas, slots, *kind]))
+    key = " ".join(map(str, [backend, *versions, policy, *canvas, slots, *kind]))
     kept = _read_kept()
     if key not in kept:
         kept[key] = _measured(build, canvas, slots)
