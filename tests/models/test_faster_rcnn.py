@@ -67,6 +67,15 @@ def test_loss_is_the_sum_of_the_four():
     assert losses["loss"] == pytest.approx(sum(losses[name] for name in LOSSES), rel=1e-5)
 
 
+def test_losses_that_are_not_finite_are_told_and_not_tracked():
+    network = tiny_network()
+    for losses, total in (([1, 2, 3, 4], 10), ([1, np.nan, 3, -np.inf], 0), ([3, 4, 5, 6], 18)):
+        losses = ops.convert_to_tensor(np.float32(losses))
+        assert float(network._track(losses, ops.convert_to_tensor(2.0))) == total
+    assert float(network.not_finite.result()) == 2 + 8
+    assert [float(mean.result()) for mean in network.loss_means] == [2, 3, 4, 5]
+
+
 def test_sampling_seed_advances_and_repeats():
     x, y = tiny_batch()
     runs = []

@@ -159,7 +159,6 @@ def spoil(monkeypatch, when):
     monkeypatch.setattr(DetectionBatches, "load", spoiled)
 
 
-@pytest.mark.backend
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(data, tmp_path, monkeypatch):
     spoil(monkeypatch, (1, 2))
     with pytest.raises(TrainingError) as stopped:
@@ -172,7 +171,6 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(data, tmp_path, monkeyp
     assert all(np.isfinite(weights).all() for weights in network.get_weights())
 
 
-@pytest.mark.backend
 def test_steps_that_are_not_finite_can_be_left_out(data, tmp_path, monkeypatch):
     spoil(monkeypatch, (0, 1))
     console = quiet()
