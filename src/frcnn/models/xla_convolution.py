@@ -1,7 +1,7 @@
 """The convolutions that XLA does badly on a CPU, in operations that it does well.
 
-Its gradients of depthwise convolutions take up to fifty times as long as the sums of shifted maps
-that these are, and those of 1x1 convolutions two to four times as long as the matrix products.
+Its gradients of depthwise convolutions take many times as long as the sums of shifted maps that
+these are, and those of 1x1 convolutions longer than the matrix products.
 Only for JAX: TensorFlow's deployment formats know depthwise convolutions by their name.
 """
 
