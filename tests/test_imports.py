@@ -26,7 +26,8 @@ ALLOWED = {
     "apps": FOUNDATION
     | {"ops", "models", "zoo", "data", "inference", "evaluation", "training", "export"},
 }
-ALLOWED["cli"] = ALLOWED["apps"] | {"apps", "backend"}
+ALLOWED["commands"] = ALLOWED["apps"] | {"apps"}
+ALLOWED["cli"] = ALLOWED["commands"] | {"commands", "backend"}
 ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}
 ALLOWED["__init__"] = ALLOWED["apps"] | {"backend"}
 

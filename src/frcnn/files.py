@@ -11,6 +11,17 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+# What reading a damaged or hostile file can end in, besides the errors of its own format.
+DAMAGE = (
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 def open_file(path: str | os.PathLike, most: int) -> BinaryIO:
     """Open a file for reading.

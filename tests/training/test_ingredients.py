@@ -10,13 +10,14 @@ from rich.console import Console
 import frcnn
 from frcnn.training import fitting
 from frcnn.training import train as module
-from frcnn.training.callbacks import History, StopEarly
+from frcnn.training.callbacks import StopEarly
 from frcnn.training.config import Config
 from frcnn.training.evaluated import precision, show
 from frcnn.training.freezing import Freezing
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.state import read_state
 from frcnn.training.train import resume
+from interruptions import crash_after
 from tiny import history_of, tiny_batch, tiny_network, write_voc
 
 pytestmark = pytest.mark.backend
@@ -67,24 +68,6 @@ def console():
 
 def arrays_of(weights):
     return [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
-
-
-class Crash(Exception):
-    pass
-
-
-def crash_after(monkeypatch, steps, action):
-    seen, count = [], History.on_train_batch_end
-
-    def crash(self, batch, logs=None):
-        count(self, batch, logs)
-        seen.append(batch)
-        if len(seen) > steps:
-            raise Crash
-
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(History, "on_train_batch_end", crash)
-        action()
 
 
 @pytest.mark.parametrize("after", [STEPS] if COMPILES else [STEPS - 1, STEPS, STEPS + 2])

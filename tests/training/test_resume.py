@@ -17,6 +17,7 @@ from frcnn.training.callbacks import History
 from frcnn.training.config import Config
 from frcnn.training.state import Notes, read_state, write_state
 from frcnn.training.train import resume
+from interruptions import crash_after
 from tiny import history_of, write_voc
 
 EPOCHS, STEPS = 2, 4
@@ -58,25 +59,10 @@ def assert_same(run, other):
             np.testing.assert_array_equal(a, b)
 
 
-class Crash(Exception):
-    pass
-
-
 @pytest.mark.backend
 @pytest.mark.parametrize("after", [STEPS - 1, STEPS])
 def test_after_a_crash_at_any_step(data, uninterrupted, tmp_path, monkeypatch, after):
-    """With ``after`` steps done, the next one dies before its state is saved."""
-    seen, count = [], History.on_train_batch_end
-
-    def crash(self, batch, logs=None):
-        count(self, batch, logs)
-        seen.append(batch)
-        if len(seen) > after:
-            raise Crash
-
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(History, "on_train_batch_end", crash)
-        frcnn.train(config(data, tmp_path / "run"), console())
+    crash_after(monkeypatch, after, lambda: frcnn.train(config(data, tmp_path / "run"), console()))
     said = console()
     run = resume(tmp_path / "run", said)
     assert_same(run, uninterrupted)

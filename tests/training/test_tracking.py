@@ -82,6 +82,17 @@ def stand_in(monkeypatch, name):
     return library
 
 
+def logged(path):
+    """What two epochs, the second with a picture, ask of Weights & Biases or its like."""
+    return [
+        ("log", ({"loss": 2.0, "val_AP": 0.25},), {"step": 1}),
+        ("log", ({"loss": 1.5},), {"step": 2}),
+        ("Image", (str(path),), {}),
+        ("log", ({"validation-epoch002": f"image of {path}"},), {"step": 2}),
+        ("finish", (), {}),
+    ]
+
+
 def test_wandb_gets_figures_and_pictures(run, monkeypatch):
     library = stand_in(monkeypatch, "wandb")
     path = two_epochs(run, "wandb")
@@ -89,13 +100,7 @@ def test_wandb_gets_figures_and_pictures(run, monkeypatch):
     assert (name, begun["project"], begun["name"]) == ("init", "frcnn", "run")
     assert begun["resume"] == "allow" and begun["dir"] == str(run.folder)
     assert begun["config"] == dataclasses.asdict(config(run, "wandb"))
-    assert calls == [
-        ("log", ({"loss": 2.0, "val_AP": 0.25},), {"step": 1}),
-        ("log", ({"loss": 1.5},), {"step": 2}),
-        ("Image", (str(path),), {}),
-        ("log", ({"validation-epoch002": f"image of {path}"},), {"step": 2}),
-        ("finish", (), {}),
-    ]
+    assert calls == logged(path)
 
 
 def test_mlflow_gets_figures_and_pictures(run, monkeypatch):
@@ -118,13 +123,7 @@ def test_trackio_gets_figures_and_pictures(run, monkeypatch):
     (name, _, begun), *calls = library.calls
     assert (name, begun["project"], begun["resume"]) == ("init", "frcnn", "allow")
     assert begun["name"].startswith("run-")
-    assert calls == [
-        ("log", ({"loss": 2.0, "val_AP": 0.25},), {"step": 1}),
-        ("log", ({"loss": 1.5},), {"step": 2}),
-        ("Image", (str(path),), {}),
-        ("log", ({"validation-epoch002": f"image of {path}"},), {"step": 2}),
-        ("finish", (), {}),
-    ]
+    assert calls == logged(path)
 
 
 @pytest.mark.parametrize(

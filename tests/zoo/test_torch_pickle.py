@@ -411,7 +411,7 @@ def test_only_the_few_names_are_admitted(tmp_path, name):
         ({"epoch": 3}, "'epoch' is a int instead of a tensor"),
         ({"network": OrderedDict(a=torch.ones(1))}, "'network' is a dict instead of a tensor"),
         ({"model": {"a": torch.ones(1), "b": "text"}}, "'b' is a str instead of a tensor"),
-        ({3: torch.ones(1)}, "entry 3 is a _Tensor"),
+        ({3: torch.ones(1)}, "entry 3 is a Tensor"),
         ({(3,): torch.ones(1)}, "a key in it is a tuple"),
     ],
 )

@@ -12,6 +12,7 @@ from keras import ops
 
 import frcnn.models.fpn  # noqa: F401  # Keras finds a saved layer's class only once it is imported
 from frcnn.models.accumulation import step_in_parts
+from frcnn.models.detection_losses import BOX_LOSSES, roi_losses, rpn_losses
 from frcnn.models.draws import Draws
 from frcnn.models.layers import Normalize
 from frcnn.models.roi_head import RoIHead
@@ -26,11 +27,9 @@ from frcnn.models.targets import (
 )
 from frcnn.models.thrift import run_extractor
 from frcnn.ops import boxes as box_ops
-from frcnn.ops.losses import giou_loss, sigmoid_cross_entropy, smooth_l1, softmax_cross_entropy
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
 NOT_FINITE = "not_finite"
-BETA = 1 / 9  # where the box losses turn from quadratic to linear
 
 
 @keras.saving.register_keras_serializable(package="frcnn")
@@ -77,8 +76,8 @@ class FasterRCNN(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if box_loss not in _BOX_LOSSES:
-            raise ValueError(f"Expected `box_loss` in {(*_BOX_LOSSES,)}. Received: {box_loss!r}.")
+        if box_loss not in BOX_LOSSES:
+            raise ValueError(f"Expected `box_loss` in {(*BOX_LOSSES,)}. Received: {box_loss!r}.")
         self.preprocessing = preprocessing
         self.extractor = extractor
         self.neck = neck
@@ -260,49 +259,27 @@ class FasterRCNN(keras.Model):
         logits, deltas = y_pred["rpn_logits"], y_pred["rpn_deltas"]
         anchors = ops.convert_to_tensor(self.rpn.anchors.boxes(feature_shapes(y_pred["features"])))
         keys = self.rpn_draws.uniform(ops.shape(logits))
-        index, foreground, valid, targets = rpn_targets(
-            anchors, boxes, labels, sizes, keys, self.rpn_rule
-        )
-        logits = ops.take_along_axis(logits, index, axis=1)  # [B, S]
-        deltas = ops.take_along_axis(deltas, index[..., None], axis=1)  # [B, S, 4]
-        entropy = sigmoid_cross_entropy(logits, ops.cast(foreground, "float32"))
-        reference = ops.take(anchors, index, axis=0)
-        distance = _BOX_LOSSES[self.box_loss](reference, deltas, targets, (1.0, 1.0, 1.0, 1.0))
-        return _mean(entropy, valid, valid), _mean(distance, foreground, valid)
+        targets = rpn_targets(anchors, boxes, labels, sizes, keys, self.rpn_rule)
+        return rpn_losses(logits, deltas, anchors, targets, self.box_loss)
 
     def _roi_losses(self, sizes, boxes, labels, y_pred, training):
         """The two losses of the second stage, each summed over the heads of a cascade."""
         candidates, valid = roi_candidates(y_pred["proposals"], y_pred["valid"], boxes, labels)
         keys = self._candidate_keys(y_pred, labels)
         rois, *targets = roi_targets(candidates, valid, boxes, labels, keys, self.roi_rule)
-        class_loss, box_loss, deltas = self._head_losses(0, y_pred, rois, targets, training)
-        for number in range(1, len(self.roi_heads)):
-            rule, before = self.roi_rules[number], self.roi_rules[number - 1]
-            refined = box_ops.decode(rois, ops.stop_gradient(deltas[:, :, 0]), before.weights)
-            refined = box_ops.clip(refined, ops.cast(sizes, "float32"))
-            rois, *targets = roi_targets_of_all(refined, targets[1], boxes, labels, rule)
-            more_class, more_box, deltas = self._head_losses(
-                number, y_pred, rois, targets, training
+        total, refined = (0.0, 0.0), None
+        for head, rule in zip(self.roi_heads, self.roi_rules, strict=True):
+            if refined is not None:  # the boxes that the head before made of its RoIs
+                rois, *targets = roi_targets_of_all(refined, targets[1], boxes, labels, rule)
+            logits, deltas = head(y_pred["features"], rois, training=training)
+            losses = roi_losses(
+                logits, deltas, rois, targets, rule.weights, self.box_loss, self.label_smoothing
             )
-            class_loss, box_loss = class_loss + more_class, box_loss + more_box
-        return class_loss, box_loss
-
-    def _head_losses(self, number: int, y_pred, rois, targets, training):
-        """Class loss, box loss and deltas of one head on its RoIs (B, R, 4)."""
-        head, rule = self.roi_heads[number], self.roi_rules[number]
-        classes, sampled, wanted = targets
-        logits, deltas = head(y_pred["features"], rois, training=training)
-        foreground = classes >= 0
-        answers = ops.where(foreground, classes, head.num_classes)
-        entropy = softmax_cross_entropy(logits, answers, self.label_smoothing)
-        if head.class_agnostic:
-            own = deltas[:, :, 0]  # [B, R, 4]
-        else:  # the deltas of the RoI's own class
-            index = ops.maximum(classes, 0)[..., None, None]
-            own = ops.squeeze(ops.take_along_axis(deltas, index, axis=2), axis=2)  # [B, R, 4]
-        distance = _BOX_LOSSES[self.box_loss](rois, own, wanted, rule.weights)
-        losses = _mean(entropy, sampled, sampled), _mean(distance, foreground, sampled)
-        return *losses, deltas
+            total = total[0] + losses[0], total[1] + losses[1]
+            if self.cascade:
+                refined = box_ops.decode(rois, ops.stop_gradient(deltas[:, :, 0]), rule.weights)
+                refined = box_ops.clip(refined, ops.cast(sizes, "float32"))
+        return total
 
     @property
     def roi_rule(self) -> RoITargetRule:
@@ -363,34 +340,3 @@ class FasterRCNN(keras.Model):
 def feature_shapes(features) -> list[tuple[int, int]]:
     """Static (height, width) of each feature map."""
     return [(feature.shape[1], feature.shape[2]) for feature in features]
-
-
-def _smooth_l1_distance(reference, deltas, targets, weights):
-    """Between deltas (..., 4), summed over the four: (...)."""
-    return ops.sum(smooth_l1(deltas, targets, BETA), axis=-1)
-
-
-def _giou_distance(reference, deltas, targets, weights):
-    """Between the boxes that deltas and targets make of ``reference``: (...)."""
-    return giou_loss(
-        box_ops.decode(reference, deltas, weights),
-        ops.stop_gradient(box_ops.decode(reference, targets, weights)),
-    )
-
-
-_BOX_LOSSES = {"smooth_l1": _smooth_l1_distance, "giou": _giou_distance}
-
-
-def _mean(values, counted, sampled):
-    """Mean over the images of what each costs: its counted values by the size of its sample.
-
-    Each image weighs the same, so that the mean over equal parts of a batch is that over the batch.
-
-    Args:
-        values: float32 (B, S).
-        counted: bool (B, S), which values are summed.
-        sampled: bool (B, S), how many they are divided by; none of an image costs nothing.
-    """
-    totals = ops.sum(ops.where(counted, values, 0.0), axis=1)  # [B]
-    counts = ops.sum(ops.cast(sampled, "float32"), axis=1)
-    return ops.mean(totals / ops.maximum(counts, 1.0))

@@ -110,12 +110,30 @@ class TensorBoard:
         self._writer.close()
 
 
-class WandB:
+class _LoggedRun:
+    """A run of Weights & Biases, or of a library with the same functions."""
+
+    _library: Any
+
+    def figures(self, values: Mapping[str, float], epoch: int) -> None:
+        """Log them at the epoch."""
+        self._library.log(dict(values), step=epoch)
+
+    def picture(self, path: Path, epoch: int) -> None:
+        """Log it at the epoch."""
+        self._library.log({path.stem: self._library.Image(str(path))}, step=epoch)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._library.finish()
+
+
+class WandB(_LoggedRun):
     """A run of Weights & Biases; ``WANDB_MODE=offline`` keeps it in the run folder."""
 
     def __init__(self, config: Config, run: Run):
-        self._wandb: Any = importlib.import_module("wandb")
-        self._run = self._wandb.init(
+        self._library = importlib.import_module("wandb")
+        self._library.init(
             project=PROJECT,
             name=run.folder.name,
             dir=str(run.folder),
@@ -123,18 +141,6 @@ class WandB:
             resume="allow",
             config=asdict(config),
         )
-
-    def figures(self, values: Mapping[str, float], epoch: int) -> None:
-        """Log them at the epoch."""
-        self._run.log(dict(values), step=epoch)
-
-    def picture(self, path: Path, epoch: int) -> None:
-        """Log it at the epoch."""
-        self._run.log({path.stem: self._wandb.Image(str(path))}, step=epoch)
-
-    def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()
 
 
 class MLflow:
@@ -164,25 +170,13 @@ class MLflow:
         self._mlflow.end_run()
 
 
-class Trackio:
+class Trackio(_LoggedRun):
     """A run of Trackio, on this machine or where ``TRACKIO_SPACE_ID`` says."""
 
     def __init__(self, config: Config, run: Run):
-        self._trackio: Any = importlib.import_module("trackio")
+        self._library = importlib.import_module("trackio")
         known = _remembered(run) or _remember(run, f"{run.folder.name}-{uuid.uuid4().hex[:8]}")
-        self._trackio.init(project=PROJECT, name=known, resume="allow", config=asdict(config))
-
-    def figures(self, values: Mapping[str, float], epoch: int) -> None:
-        """Log them at the epoch."""
-        self._trackio.log(dict(values), step=epoch)
-
-    def picture(self, path: Path, epoch: int) -> None:
-        """Log it at the epoch."""
-        self._trackio.log({path.stem: self._trackio.Image(str(path))}, step=epoch)
-
-    def close(self) -> None:
-        """Finish the run."""
-        self._trackio.finish()
+        self._library.init(project=PROJECT, name=known, resume="allow", config=asdict(config))
 
 
 TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow, "trackio": Trackio}

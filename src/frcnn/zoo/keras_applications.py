@@ -12,9 +12,10 @@ from typing import Any
 import keras
 
 from frcnn.errors import UserError
+from frcnn.files import DAMAGE
 from frcnn.models.keras_extractor import strides_of, tapped, taps_for
 from frcnn.models.layers import Normalize
-from frcnn.zoo.keras_h5 import DAMAGE, read_keras_h5
+from frcnn.zoo.keras_h5 import read_keras_h5
 
 _CAFFE = {"mean": (103.939, 116.779, 123.68), "std": (1.0, 1.0, 1.0), "order": "bgr"}
 _TENSORFLOW = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)}

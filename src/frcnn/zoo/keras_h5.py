@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from frcnn.zoo.torch_pickle import bfloat16_to_float32
+from frcnn.files import DAMAGE
+from frcnn.zoo.torch_tensors import bfloat16_to_float32
 from frcnn.zoo.trial import try_first
 
 if TYPE_CHECKING:  # it imports Keras, which the process that tries a file can do without
@@ -51,17 +52,6 @@ _BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
 
 # Weights hardly compress; what unpacks to more than this many times the file is no weights.
 _MAX_EXPANSION = 16
-
-# Reading a damaged or hostile file can end in any of these.
-DAMAGE = (
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def load_vgg16(layers, path: str | Path) -> MatchReport:

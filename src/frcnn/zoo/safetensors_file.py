@@ -9,7 +9,8 @@ import numpy as np
 
 from frcnn.errors import UserError
 from frcnn.files import read_file
-from frcnn.zoo.torch_pickle import MAX_BYTES, bfloat16_to_float32
+from frcnn.zoo.torch_pickle import MAX_BYTES
+from frcnn.zoo.torch_tensors import bfloat16_to_float32
 
 # The format is little-endian.
 _TYPES = {

@@ -1,0 +1,1 @@
+"""Subcommands of ``frcnn``: what each takes, and a few lines over the library."""

@@ -1,0 +1,117 @@
+"""The commands that train: ``train`` and ``train --resume``, ``plan``, ``demo``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from frcnn.commands.output import speaks
+from frcnn.errors import UserError
+from frcnn.training.config import Config
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a training that ended early, to what it would have become.
+
+    Args:
+        resume: the run folder; its config.toml says what to do.
+    """
+
+    resume: Annotated[str, arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how much memory training steps take, without training.
+
+    Args:
+        preset: the architecture; `frcnn presets` lists them.
+        size: pixels of the short side; the long side is taken as 4/3 of it. Left out: the preset's.
+        batch: images a step, at most.
+        classes: how many.
+    """
+
+    preset: Positional[str]
+    size: Annotated[int | None, arg(metavar="PIXELS")] = None
+    batch: int = 16
+    classes: int = 20
+
+    def __post_init__(self):
+        for name, low in (("size", 32), ("batch", 1), ("classes", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name} must be at least {low}. Received: {value}.")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make a small data set, train on it, evaluate and predict: the first run.
+
+    Args:
+        out: the folder for all of it.
+    """
+
+    out: Annotated[str, arg(metavar="FOLDER")] = "demo"
+
+
+def train(config: Config) -> None:
+    """Train, and say where the result is."""
+    from frcnn.training.train import train
+
+    if config.ray:
+        from frcnn.apps.ray_training import train_with_ray as train
+    _report_run(train(config))
+
+
+def resume(arguments: Resume) -> None:
+    """Train to the end, and say where the result is."""
+    from frcnn.training.train import resume
+
+    if _run_config(arguments).ray:
+        from frcnn.apps.ray_training import resume_with_ray as resume
+    _report_run(resume(arguments.resume))
+
+
+def start_processes(chosen: Config | Resume, arguments: Sequence[str]) -> None:
+    """Train in several processes if the training is to have them; they end this one."""
+    from frcnn.apps.launching import train_in_processes
+
+    config = _run_config(chosen) if isinstance(chosen, Resume) else chosen
+    if not config.ray:  # it starts them itself
+        status = train_in_processes(config.devices, arguments)
+        if status is not None:
+            sys.exit(status)
+
+
+def _run_config(chosen: Resume) -> Config:
+    """What the run that goes on was asked to do."""
+    from frcnn.training.run import Run
+
+    return Run(chosen.resume).read_config()
+
+
+def _report_run(run) -> None:
+    if not speaks():
+        return
+    model = run.best if run.best.exists() else run.last
+    print(f"Done. Best model: {model}. Figures: {run.metrics}, every epoch: {run.history}.")
+
+
+def plan(arguments: Plan) -> None:
+    """Measure a step, print the table."""
+    from frcnn.apps.planning import print_plan
+
+    print_plan(arguments.preset, arguments.size, arguments.batch, arguments.classes)
+
+
+def demo(arguments: Demo) -> None:
+    """Run the first run."""
+    from frcnn.apps.demo import run_demo
+
+    run_demo(Path(arguments.out))
