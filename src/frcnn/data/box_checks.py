@@ -49,7 +49,7 @@ def box_findings(samples: Iterable[Sample], classes: Sequence[str]) -> list[Find
         if sample.size is not None:
             area = sample.size[0] * sample.size[1]
             for row in np.flatnonzero(box_areas(boxes) >= _WHOLE * area):
-                whole.append((sample.image, names[row]))
+                whole.append((sample.image, str(names[row])))
     return [
         _of_boxes(kind, places, what)
         for kind, places, what in (

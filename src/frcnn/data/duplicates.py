@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -27,12 +28,12 @@ _ROWS, _COLUMNS = np.array(_FREQUENCIES).T
 DISTANCE = 8  # bits by which the hashes of two like pictures differ at most; others by 12 to 50
 _CORRELATION = 0.95  # of their thumbnails, at least
 _PLAIN = 2.0  # grey levels; what varies less shows nothing that could be correlated
-# One of so many bands of two hashes is the same if they differ in fewer bits than there are bands.
-_BANDS = DISTANCE + 1
+# Two of so many bands of two hashes are the same if they differ in no more bits than that.
+_BANDS = DISTANCE + 2
 _BAND = _BITS // _BANDS  # bits
-# Pictures with the same band that each is compared with: enough for a hundred thousand of
-# different scenes, a bound for as many of one.
-_WINDOW = 1000
+# Pictures with the same two bands that each is compared with: enough for some hundred thousand of
+# different scenes, and a bound for as many of one.
+_WINDOW = 100
 _AT_ONCE = 4096  # pictures given to the threads before the next
 
 
@@ -107,7 +108,8 @@ def like_groups(looks: Looks) -> list[np.ndarray]:
     """Groups of pictures that show the same, directly or by way of others.
 
     All pairs whose hashes differ in at most ``DISTANCE`` bits are found, unless more than a
-    thousand pictures have the same ninth of the hash: of those, only neighbours are compared.
+    hundred pictures have two of ten parts of the hash in common: of those, only neighbours are
+    compared.
 
     Returns:
         Sorted indices int64 (M,), M at least 2, of each group; the first of the groups ascend.
@@ -115,30 +117,27 @@ def like_groups(looks: Looks) -> list[np.ndarray]:
     indices = np.flatnonzero(looks.readable)
     hashes = looks.hashes[indices]
     union = _Union(len(indices))
-    for band in range(_BANDS):
-        # The band in the upper bits: sorted, those that share it are neighbours.
-        turned = _turned(hashes, band * _BAND)
-        order = np.argsort(turned, kind="stable")
-        bands = turned[order] >> np.uint64(_BITS - _BAND)
-        first = np.arange(len(order))
+    bands = [_band(hashes, number) for number in range(_BANDS)]
+    for first_band, second_band in combinations(bands, 2):
+        both = first_band << _BAND | second_band
+        order = np.argsort(both, kind="stable")
+        in_order, both = hashes[order], both[order]
         for step in range(1, _WINDOW + 1):
-            first = first[first + step < len(order)]
-            first = first[bands[first] == bands[first + step]]
+            first = np.flatnonzero(both[step:] == both[:-step])
             if not len(first):
                 break
-            one, other = order[first], order[first + step]
+            near = _differing_bits(in_order[first] ^ in_order[first + step]) <= DISTANCE
+            one, other = order[first[near]], order[first[near] + step]
             apart = union.roots[one] != union.roots[other]
             one, other = one[apart], other[apart]
-            near = _differing_bits(hashes[one] ^ hashes[other]) <= DISTANCE
-            one, other = one[near], other[near]
             alike = _correlated(looks.thumbnails, indices[one], indices[other])
             union.join(one[alike], other[alike])
     return [indices[group] for group in union.groups()]
 
 
-def _turned(hashes: np.ndarray, bits: int) -> np.ndarray:
-    """Hashes turned left by so many bits."""
-    return hashes << np.uint64(bits) | hashes >> np.uint64((_BITS - bits) % _BITS)
+def _band(hashes: np.ndarray, number: int) -> np.ndarray:
+    """The bits of one band of each hash, int32."""
+    return (hashes >> np.uint64(number * _BAND) & np.uint64(2**_BAND - 1)).astype(np.int32)
 
 
 def _differing_bits(values: np.ndarray) -> np.ndarray:

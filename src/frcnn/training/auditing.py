@@ -23,8 +23,8 @@ def working_of(name: str, size: int | None, grid: AnchorGrid | None = None) -> W
         UserError: there is no such preset.
     """
     short = size or preset(name).size
-    grid = grid or build_network(name, 1).rpn.anchors
-    anchors = Anchors(grid.strides, grid.sizes, grid.ratios, grid.offset, grid.rounded)
+    found: AnchorGrid = build_network(name, 1).rpn.anchors if grid is None else grid
+    anchors = Anchors(found.strides, found.sizes, found.ratios, found.offset, found.rounded)
     return Working(name, short, long_side(short), anchors)
 
 
