@@ -13,7 +13,7 @@ from io import TextIOWrapper
 import tyro
 
 from frcnn.backend import choose_backend
-from frcnn.commands.datasets import ConvertData, convert_data
+from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Evaluate, Predict, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
@@ -32,6 +32,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Plan: ("plan", plan),
     Presets: ("presets", presets),
     Demo: ("demo", demo),
+    Audit: ("audit", audit),
     ConvertData: ("convert-data", convert_data),
 }
 

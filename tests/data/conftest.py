@@ -61,7 +61,7 @@ def make_voc(tmp_path):
     return lambda path: VocFolder(tmp_path / path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data():
     """Find a folder of real data, or skip."""
 

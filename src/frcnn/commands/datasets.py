@@ -1,13 +1,43 @@
-"""The commands about data sets: ``convert-data``."""
+"""The commands about data sets: ``audit`` and ``convert-data``."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from frcnn.errors import printable
+from frcnn.commands.output import write_json
+from frcnn.errors import UserError, printable
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Say what is wrong with a data set, and whether a preset suits its objects.
+
+    Faults: what cannot be read, boxes out of range or drawn twice, pictures in two splits or alike,
+    classes spelled in two ways or in one split alone, and so on; notes: what may be meant.
+
+    Args:
+        data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
+        preset: the architecture whose size and anchors are compared with the objects.
+        size: pixels of the short side in training. Left out: the preset's.
+        split: only this split. Left out: all, compared with each other.
+        json: write all of it to this file.
+        strict: exit with status 1 if there are faults.
+    """
+
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    preset: str = "efficientnet_lite0_fpn"
+    size: Annotated[int | None, arg(metavar="PIXELS")] = None
+    split: Annotated[str | None, arg(metavar="NAME")] = None
+    json: Annotated[str | None, arg(metavar="FILE")] = None
+    strict: bool = False
+
+    def __post_init__(self):
+        if self.size is not None and not 32 <= self.size <= 10_000:
+            raise UserError(f"--size must be in 32..10,000. Received: {self.size}.")
 
 
 @dataclass(frozen=True)
@@ -29,6 +59,18 @@ class ConvertData:
     split: Annotated[str | None, arg(metavar="NAME")] = None
     images: Literal["copy", "link"] = "copy"
     strict: bool = False
+
+
+def audit(arguments: Audit) -> None:
+    """Look through the data, print what was found, write the JSON."""
+    from frcnn.apps.auditing import audit_data, print_audit
+
+    found = audit_data(arguments.data, arguments.preset, arguments.size, arguments.split)
+    print_audit(found)
+    if arguments.json:
+        write_json(arguments.json, found.to_dict())
+    if arguments.strict and found.faults:
+        sys.exit(1)
 
 
 def convert_data(arguments: ConvertData) -> None:

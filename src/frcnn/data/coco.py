@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from frcnn.data.entries import Entry, Object, Reading, Report
-from frcnn.data.faults import DataError, Fault
+from frcnn.data.faults import DataError, Fault, Kind
 from frcnn.data.lookup import find_picture
 from frcnn.files import read_file
 
@@ -101,16 +101,21 @@ def _categories(file: Path, data: dict[str, list], report: Report) -> dict[Id, s
             fail(f"{place} has {_shown(id_)} as its id, neither a whole number nor text")
         if not isinstance(name, str) or not name.strip() or not _is_text(name):
             fail(f"{place} has {_shown(name)} as its name")
-        name = name.strip()
+        written, name = name, name.strip()
+        if written != name:
+            problem = f"{place} is called {written!r:.100}; the blanks round it are left out"
+            report(Fault(file, problem, kind=Kind.BLANKS))
         if id_ in names:
             fail(f"{place} is there twice, as {names[id_]!r} and as {name!r}")
         if name in used:
-            report(Fault(file, f"has two categories {name!r}: read as one class"))
+            problem = f"has two categories {name!r}: read as one class"
+            report(Fault(file, problem, kind=Kind.READING))
         used.add(name)
         names[id_] = name
     for id_ in _placeholders(data, names):
         place = f"category {_shown(id_)} ({names.pop(id_)})"
-        report(Fault(file, f"{place} only groups the others and is not read as a class"))
+        problem = f"{place} only groups the others and is not read as a class"
+        report(Fault(file, problem, kind=Kind.READING))
     return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
@@ -136,21 +141,22 @@ def _pictures(
     found: dict[Id, Picture] = {}
     seen: set[Path] = set()
 
-    def leave_out(problem: str) -> None:
-        report(Fault(file, problem, images=1))
+    def leave_out(problem: str, kind: Kind | None = None) -> None:
+        report(Fault(file, problem, images=1, kind=kind or Kind.ANNOTATION))
 
     for place, record in _records(file, data, "images", leave_out):
         id_ = record.get("id")
         if not _is_id(id_):
             leave_out(f"{place} has {_shown(id_)} as its id, neither a whole number nor text")
         elif id_ in found:
-            leave_out(f"{place} is there twice, again as {_shown(record.get('file_name'))}")
+            problem = f"{place} is there twice, again as {_shown(record.get('file_name'))}"
+            leave_out(problem, Kind.LISTED_TWICE)
         else:
             found[id_] = None, None
             try:
                 path = _picture(record, folders, seen)
             except DataError as error:
-                leave_out(f"{place} {error}")
+                leave_out(f"{place} {error}", error.kind)
             else:
                 seen.add(path)
                 found[id_] = path, _size(record)
@@ -163,7 +169,8 @@ def _picture(record: dict[str, Any], folders: Sequence[Path], seen: set[Path]) -
         raise DataError(f"has {_shown(name)} as its file_name")
     path = find_picture(name, folders)
     if path in seen:
-        raise DataError(f"has the file_name of another image, {_shown(name)}")
+        problem = f"has the file_name of another image, {_shown(name)}"
+        raise DataError(problem, Kind.LISTED_TWICE)
     return path
 
 
@@ -179,8 +186,8 @@ def _objects(
     ids: set[Id] = set()
     repeated: list[Id] = []
 
-    def leave_out(problem: str) -> None:
-        report(Fault(file, problem, boxes=1))
+    def leave_out(problem: str, kind: Kind | None = None) -> None:
+        report(Fault(file, problem, boxes=1, kind=kind or Kind.OBJECT))
 
     for place, record in _records(file, data, "annotations", leave_out):
         image, id_ = record.get("image_id"), record.get("id")
@@ -190,7 +197,7 @@ def _objects(
             try:
                 item = _object(record, place, names)
             except DataError as error:
-                leave_out(f"{place} {error}")
+                leave_out(f"{place} {error}", error.kind)
                 continue
             objects.setdefault(image, []).append(item)
             if _is_id(id_):
@@ -198,7 +205,8 @@ def _objects(
                 ids.add(id_)
     if repeated:
         problem = f"repeats ids of annotations ({len(repeated)} times, first {_shown(repeated[0])})"
-        report(Fault(file, f"{problem}: all of these boxes are read"))
+        problem = f"{problem}: all of these boxes are read"
+        report(Fault(file, problem, kind=Kind.READING))
     return objects
 
 
@@ -212,7 +220,8 @@ def _object(record: dict[str, Any], place: str, names: dict[Id, str]) -> Object:
         raise DataError(f"({names[category]}) has {_shown(bbox)} as its bbox, not four numbers")
     x, y, width, height = map(float, bbox)
     if width <= 0 or height <= 0:
-        raise DataError(f"({names[category]}) has a bbox without area: {_shown(bbox)}")
+        problem = f"({names[category]}) has a bbox without area: {_shown(bbox)}"
+        raise DataError(problem, Kind.NO_AREA)
     box = (x, y, x + width, y + height)
     crowd = record.get("iscrowd") in (1, "1")
     return Object(names[category], box, box, place, crowd, _area(record))

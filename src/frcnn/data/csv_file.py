@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TextIO
 
 from frcnn.data.entries import Entry, Object, Reading, Report, Source, leaves_folder
-from frcnn.data.faults import DataError, Fault
+from frcnn.data.faults import DataError, Fault, Kind
 from frcnn.data.images import SUFFIXES as PICTURES
 from frcnn.data.lookup import existing_folders, first_file
 from frcnn.data.names import common_name
@@ -93,7 +93,8 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
         try:
             name, item = _read_row(row, columns, f"line {number}")
         except DataError as error:
-            report(Fault(path, f"line {number} {error}", boxes=1))
+            kind = error.kind or Kind.OBJECT
+            report(Fault(path, f"line {number} {error}", boxes=1, kind=kind))
         else:
             gathered.setdefault(name, []).extend([item] if item else [])
     suffixes = ("", *PICTURES) if columns and columns.is_stem else ("",)
@@ -228,7 +229,7 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
     if not name:
         raise DataError("names no picture")
     if leaves_folder(name) and not _is_absolute(name):
-        raise DataError(f"has {name!r:.100}, a path that leaves the data set")
+        raise DataError(f"has {name!r:.100}, a path that leaves the data set", Kind.OUTER_PATH)
     if label == BACKGROUND or not any((*corners, label)):
         return name, None
     if not label:

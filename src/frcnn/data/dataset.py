@@ -19,7 +19,7 @@ from frcnn.data.entries import (
     checked_objects,
     checked_size,
 )
-from frcnn.data.faults import DataError, Fault, Faults, describe_faults, plural
+from frcnn.data.faults import DataError, Fault, Faults, Kind, describe_faults, plural
 from frcnn.data.formats import find_source
 from frcnn.data.images import image_size
 from frcnn.data.names import common_name, match_split, respelled, respellings
@@ -44,6 +44,7 @@ class Dataset:
         split: the split that was read, None for all of it.
         faults: what was left out when it was opened, and remarks; a subset has none.
         unknown: classes that have boxes but were not asked for; the boxes are left out.
+        unusable: pictures that were left out when it was opened; a subset has none.
     """
 
     samples: tuple[Sample, ...]
@@ -52,6 +53,7 @@ class Dataset:
     split: str | None = None
     faults: tuple[Fault, ...] = ()
     unknown: tuple[str, ...] = ()
+    unusable: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -162,7 +164,7 @@ def open_dataset(
     if split is not None:
         split = _existing_split(path, split, source)
     reading = source.read(split, report)
-    checked = _checked(reading, report)
+    checked, unusable = _checked(reading, report)
     if not checked:
         first = "".join(f"; the first fault is {fault}" for fault in faults.all()[:1])
         raise DataError(f"{path}: has no usable picture{_of(split)}{first}")
@@ -174,11 +176,11 @@ def open_dataset(
             raise DataError(f"{path}: has {len(classes):,} classes, more than {_MOST_CLASSES:,}")
         for one, other in respellings(classes):
             problem = f"has the classes {one!r} and {other!r}: if they are one, spell them alike"
-            report(Fault(path, problem))
+            report(Fault(path, problem, kind=Kind.SPELLING))
     labels = {name: label for label, name in enumerate(classes)}
     unknown = _report_unknown(checked, labels, report)
     samples = tuple(_sample(entry, size, objects, labels) for entry, size, objects in checked)
-    return Dataset(samples, tuple(classes), path, split, faults.all(), unknown)
+    return Dataset(samples, tuple(classes), path, split, faults.all(), unknown, unusable)
 
 
 def available_splits(path: str | os.PathLike) -> tuple[str, ...]:
@@ -241,17 +243,19 @@ def _existing_split(path: Path, wanted: str, source: Source) -> str:
     return split
 
 
-def _checked(reading: Reading, report: Report) -> list[Checked]:
-    """The usable pictures with their sizes and sound objects; each picture once."""
-    checked, seen = [], set()
+def _checked(reading: Reading, report: Report) -> tuple[list[Checked], tuple[Path, ...]]:
+    """The usable pictures with their sizes and sound objects, each once; then the others."""
+    checked, unusable, seen = [], [], set()
     for entry in reading.entries:
         if entry.image in seen:  # splits may overlap
             continue
         seen.add(entry.image)
         size = checked_size(entry, report)
-        if size is not None:
+        if size is None:
+            unusable.append(entry.image)
+        else:
             checked.append((entry, size, checked_objects(entry, size, report)))
-    return checked
+    return checked, tuple(unusable)
 
 
 def _of(split: str | None) -> str:
@@ -272,7 +276,8 @@ def _report_unknown(
         problem = f"has class {name!r}, not among the {plural(len(labels), 'class')} expected"
         other = respelled(name, labels)
         hint = f"; is {other!r} meant?" if other else ""
-        report(Fault(file, f"{problem} ({plural(count, 'box')} in all){hint}", boxes=count))
+        problem = f"{problem} ({plural(count, 'box')} in all){hint}"
+        report(Fault(file, problem, boxes=count, kind=Kind.UNKNOWN_CLASS))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from frcnn.data.faults import Fault, ImageError
+from frcnn.data.faults import Fault, ImageError, Kind
 from frcnn.data.images import image_size
 from frcnn.errors import printable
 
@@ -112,23 +112,21 @@ def checked_size(entry: Entry, report: Report) -> tuple[int, int] | None:
     count = len(entry.objects)
     if count > _MOST_OBJECTS:
         problem = f"has {count:,} boxes in {entry.image.name}, more than {_MOST_OBJECTS:,}"
-        report(Fault(entry.source, problem, images=1))
+        report(Fault(entry.source, problem, images=1, kind=Kind.CROWDED))
         return None
     try:
         size = image_size(entry.image)
     except ImageError as error:
-        report(Fault(error.file, error.problem, images=1))
+        report(Fault(error.file, error.problem, images=1, kind=error.kind))
         return None
     if entry.size not in (None, size):
         stated_height, stated_width = entry.size
-        report(
-            Fault(
-                entry.source,
-                f"states {stated_width}x{stated_height} pixels, but {entry.image.name} has "
-                f"{size[1]}x{size[0]}",
-                images=1,
-            )
+        problem = (
+            f"states {stated_width}x{stated_height} pixels, but {entry.image.name} has "
+            f"{size[1]}x{size[0]}"
         )
+        kind = Kind.TURNED if entry.size == size[::-1] else Kind.SIZE
+        report(Fault(entry.source, problem, images=1, kind=kind))
         return None
     return size
 
@@ -145,32 +143,34 @@ def checked_objects(entry: Entry, size: tuple[int, int], report: Report) -> list
     for item in entry.objects:
         if entry.shares:
             item = replace(item, box=_scale(item.box, size), stated=_scale(item.stated, size))
-        problem = _box_problem(item, size)
-        if problem is None:
+        found = _box_problem(item, size)
+        if found is None:
             sound.append(replace(item, box=_clip(item.box, size)))
         else:
-            report(Fault(entry.source, f"{item.place} ({item.name}) {problem}", boxes=1))
+            kind, problem = found
+            problem = f"{item.place} ({item.name}) {problem}"
+            report(Fault(entry.source, problem, boxes=1, kind=kind))
     return sound
 
 
-def _box_problem(item: Object, size: tuple[int, int]) -> str | None:
+def _box_problem(item: Object, size: tuple[int, int]) -> tuple[Kind, str] | None:
     shown = "(" + ", ".join(f"{value:g}" for value in item.stated) + ")"
     if not all(math.isfinite(value) for value in item.stated):
-        return f"has a coordinate that is not a finite number: {shown}"
+        return Kind.NOT_FINITE, f"has a coordinate that is not a finite number: {shown}"
     x1, y1, x2, y2 = item.stated
     if x2 < x1 or y2 < y1:
-        return f"has its corners the wrong way round: {shown}"
+        return Kind.REVERSED, f"has its corners the wrong way round: {shown}"
     if x2 == x1 or y2 == y1:
-        return f"has a box without area: {shown}"
+        return Kind.NO_AREA, f"has a box without area: {shown}"
     x1, y1, x2, y2 = item.box
     height, width = size
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        return f"lies outside its picture of {width}x{height} pixels: {shown}"
+        return Kind.OUTSIDE, f"lies outside its picture of {width}x{height} pixels: {shown}"
     if max(-x1, -y1, x2 - width, y2 - height) > _OVERHANG:
-        return f"reaches beyond its picture of {width}x{height} pixels: {shown}"
+        return Kind.BEYOND, f"reaches beyond its picture of {width}x{height} pixels: {shown}"
     x1, y1, x2, y2 = np.asarray(_clip(item.box, size), np.float32)
     if x2 <= x1 or y2 <= y1:  # too thin for single precision
-        return f"has a box without area: {shown}"
+        return Kind.NO_AREA, f"has a box without area: {shown}"
     return None
 
 

@@ -96,7 +96,7 @@ class Examples:
             except ImageError as error:
                 if self._strict:
                     raise
-                self._report(Fault(error.file, error.problem, images=1))
+                self._report(Fault(error.file, error.problem, images=1, kind=error.kind))
                 if not self._replace:
                     return None
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from frcnn.errors import UserError, printable
@@ -11,8 +12,56 @@ _MOST_SHOWN = 1000  # characters of a fault
 _MOST_KEPT = 100_000
 
 
+class Kind(StrEnum):
+    """What is wrong, in words that programs may rely on, as sentences change."""
+
+    ANNOTATION = "broken annotation"  # a file or a record that cannot be read
+    MISSING_ANNOTATION = "missing annotation"
+    OBJECT = "broken object"  # without a name, or with other than four numbers
+    PICTURE = "broken picture"
+    MISSING_PICTURE = "missing picture"
+    OUTER_PATH = "path out of the data set"
+    CROWDED = "too many boxes"
+    SIZE = "other size stated"
+    TURNED = "turned size stated"  # height and width swapped: a picture turned by its EXIF tag
+    NOT_FINITE = "coordinate no number"
+    REVERSED = "reversed corners"
+    NO_AREA = "box without area"
+    OUTSIDE = "box outside"
+    BEYOND = "box beyond the border"
+    LISTED_TWICE = "listed twice"
+    SPELLING = "class spelled in two ways"
+    BLANKS = "blanks round a class name"
+    UNKNOWN_CLASS = "unknown class"
+    READING = "remark"  # on how the data set is read
+    # Those below are for an audit to find; nothing is left out for them.
+    SPLIT = "unusable split"
+    BOX_TWICE = "box twice"
+    BOX_OF_TWO = "box of two classes"
+    TINY = "tiny box"
+    WHOLE = "box of the whole picture"
+    NO_OBJECTS = "picture without objects"
+    TWICE = "picture twice in a split"
+    SHARED = "picture in two splits"
+    ALIKE = "picture alike in two splits"
+    CLASS_OF_ONE = "class in one split alone"
+    NO_ANNOTATION = "picture without annotation"
+    NO_SPLIT = "annotation in no split"
+    SMALL = "objects small at the training size"
+    ANCHORS = "anchors that fit badly"
+
+
 class DataError(UserError):
-    """A data set, or a file of it, that cannot be used; the message is one sentence."""
+    """A data set, or a file of it, that cannot be used; the message is one sentence.
+
+    Args:
+        message: the sentence.
+        kind: what is wrong, where that is more than that something cannot be read.
+    """
+
+    def __init__(self, message: str, kind: Kind | None = None):
+        super().__init__(message)
+        self.kind = kind
 
 
 class ImageError(DataError):
@@ -21,10 +70,13 @@ class ImageError(DataError):
     Args:
         file: the picture's path.
         problem: what is wrong with it, without the path.
+        kind: ``Kind.PICTURE``, or that it is missing.
     """
 
-    def __init__(self, file: Path, problem: str):
-        super().__init__(f"{file}: {problem}")
+    kind: Kind
+
+    def __init__(self, file: Path, problem: str, kind: Kind = Kind.PICTURE):
+        super().__init__(f"{file}: {problem}", kind)
         self.file = file
         self.problem = problem
 
@@ -40,12 +92,14 @@ class Fault:
         problem: what is wrong, with the offending value, without the path.
         images: how many pictures were left out for it.
         boxes: how many boxes were left out for it, those of left-out pictures not counted.
+        kind: what is wrong.
     """
 
     file: Path
     problem: str
     images: int = 0
     boxes: int = 0
+    kind: Kind = Kind.ANNOTATION
 
     @property
     def is_remark(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from frcnn.data.faults import ImageError
+from frcnn.data.faults import ImageError, Kind
 from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size
 from frcnn.data.resizing import Size, reduction
 from frcnn.files import open_file, read_file
@@ -26,6 +26,12 @@ _FLAGS = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_GREY = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
 
@@ -88,6 +94,25 @@ def read_reduced(
     return _decode(path, data, size, by), by
 
 
+def read_grey(path: str | os.PathLike, least: int) -> np.ndarray:
+    """Decode a picture to look at as a whole: grey, and a JPEG file reduced as far as may be.
+
+    Args:
+        path: of the picture.
+        least: pixels that its short side keeps, if it has as many.
+
+    Returns:
+        uint8 (H, W), its sides those of ``read_image`` over 1, 2, 4 or 8.
+
+    Raises:
+        ImageError: as ``read_image``.
+    """
+    path, data = _read(path)
+    size = _checked_size(path, data)
+    fitting = (by for by in (8, 4, 2) if data.startswith(_JPEG) and min(size) >= by * least)
+    return _pixels(path, data, size, next(fitting, 1), _GREY)
+
+
 def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:
     """As ``read_image``, of a file's bytes; ``name`` is what an error calls it."""
     path = Path(name)
@@ -104,20 +129,25 @@ def _read(path: str | os.PathLike) -> tuple[Path, bytes]:
 
 def _decode(path: Path, data: bytes, size: Size, by: int) -> np.ndarray:
     """Decode a picture whose header states a size, at a part of that."""
+    image = _pixels(path, data, size, by, _FLAGS)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _pixels(path: Path, data: bytes, size: Size, by: int, flags: dict[int, int]) -> np.ndarray:
     try:
         check_chunks(data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[by])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags[by])
     except HeaderError as error:
         raise ImageError(path, str(error)) from None
     except cv2.error as error:
         raise ImageError(path, f"cannot be decoded ({error.err})") from None
     if image is None:
         raise ImageError(path, "cannot be decoded: its data is damaged")
-    height, width = (side // by for side in size)
+    height, width = (-(-side // by) for side in size)
     if image.shape[:2] != (height, width):  # its boxes would be of another picture
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise ImageError(path, f"decodes to {found} pixels where its header says {width}x{height}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return image
 
 
 def _checked_size(path: Path, data: Buffer) -> tuple[int, int]:
@@ -137,7 +167,9 @@ def _picture_file(path: str | os.PathLike) -> Path:
     # Opening a pipe or a device might wait for ever. Unlike Path.is_file, this also takes names
     # that no file can have.
     if not os.path.isfile(path):
-        raise ImageError(path, "is not a file" if os.path.exists(path) else "does not exist")
+        if os.path.exists(path):
+            raise ImageError(path, "is not a file")
+        raise ImageError(path, "does not exist", Kind.MISSING_PICTURE)
     return path
 
 

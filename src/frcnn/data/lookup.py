@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from frcnn.data.entries import leaves_folder
-from frcnn.data.faults import DataError
+from frcnn.data.faults import DataError, Kind
 from frcnn.data.images import SUFFIXES
 
 _MOST_FILES = 10_000_000
@@ -25,10 +25,11 @@ def find_picture(name: str, folders: Sequence[Path]) -> Path:
     """
     shown = ascii(name if len(name) <= 100 else name[:100] + "...")
     if leaves_folder(name):
-        raise DataError(f"has {shown}, a path that leaves the data set")
+        raise DataError(f"has {shown}, a path that leaves the data set", Kind.OUTER_PATH)
     path = first_file(name.replace("\\", "/"), folders)
     if path is None:
-        raise DataError(f"names {shown}, which is not in {listing(folders)}")
+        problem = f"names {shown}, which is not in {listing(folders)}"
+        raise DataError(problem, Kind.MISSING_PICTURE)
     return path
 
 

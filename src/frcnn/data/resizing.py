@@ -26,6 +26,11 @@ def scale_for(size: Size, short: int, long: int) -> float:
     return min(short / min(size), long / max(size))
 
 
+def long_side(short: int) -> int:
+    """The cap on the long side in training: 1000 for a short side of 600, as in the paper."""
+    return round(short * 1000 / 600)
+
+
 def reduction(size: Size, short: int, long: int, zoom: float = 1.0) -> int:
     """By how much a picture may be reduced as it is decoded, before it is resized.
 

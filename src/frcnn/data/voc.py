@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -17,7 +18,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from frcnn.data.entries import Box, Entry, Object, Reading, Report, Source, leaves_folder
-from frcnn.data.faults import DataError, Fault
+from frcnn.data.faults import DataError, Fault, Kind, plural
 from frcnn.data.images import SUFFIXES
 from frcnn.files import read_file
 
@@ -28,6 +29,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _MOST_XML = 1 << 23
 _MOST_LIST = 1 << 28
 _LINE = 10_000  # characters; no name is as long
+_SHOWN = 5  # names in a message
 
 
 def voc_source(path: Path) -> Source | None:
@@ -75,6 +77,21 @@ def _first_line(file: Path) -> str:
         return lines.readline(_LINE)
 
 
+def unlisted_annotations(roots: Iterable[Path]) -> list[Path]:
+    """The annotation files that no list in ``ImageSets/Main`` has, sorted.
+
+    Roots without any list are passed over: what they hold is one split.
+    """
+    unlisted: list[Path] = []
+    for root in roots:
+        lists = [file.stem for file in _lists([root])]
+        if lists:
+            listed = {name for each in lists for name in _names(root, each, lambda _: None)}
+            files = sorted((root / "Annotations").glob("*.xml"))
+            unlisted += [file for file in files if file.stem not in listed]
+    return unlisted
+
+
 def read_voc(roots: Iterable[Path], split: str | None, report: Report) -> Iterator[Entry]:
     """Read the annotations of one split, or all of them.
 
@@ -107,10 +124,20 @@ def _names(root: Path, split: str | None, report: Report) -> list[str]:
     names = []
     for line in filter(None, (line.strip() for line in lines)):
         if leaves_folder(line):
-            report(Fault(listing, f"lists {line!r}, a path that leaves the data set", images=1))
+            problem = f"lists {line!r}, a path that leaves the data set"
+            report(Fault(listing, problem, images=1, kind=Kind.OUTER_PATH))
         else:
             names.append(_listed_name(root, line))
+    _report_twice(listing, names, report)
     return list(dict.fromkeys(names))
+
+
+def _report_twice(listing: Path, names: list[str], report: Report) -> None:
+    more = [name for name, count in Counter(names).items() if count > 1]
+    if more:
+        shown = ", ".join(repr(name) for name in more[:_SHOWN]) + ", ..." * (len(more) > _SHOWN)
+        problem = f"lists {plural(len(more), 'picture')} more than once: {shown}; each is read once"
+        report(Fault(listing, problem, kind=Kind.LISTED_TWICE))
 
 
 def _listed_name(root: Path, line: str) -> str:
@@ -138,7 +165,8 @@ def _read_annotation(
     try:
         tree = fromstring(read_file(file, _MOST_XML))
     except FileNotFoundError:
-        report(Fault(file, "does not exist, but the split lists it", images=1))
+        problem = "does not exist, but the split lists it"
+        report(Fault(file, problem, images=1, kind=Kind.MISSING_ANNOTATION))
     except OSError as error:
         report(Fault(file, f"cannot be read ({error.strerror or error})", images=1))
     except DefusedXmlException as error:
@@ -149,7 +177,7 @@ def _read_annotation(
         try:
             image = _picture(root, name, tree, pictures)
         except DataError as error:
-            report(Fault(file, str(error), images=1))
+            report(Fault(file, str(error), images=1, kind=error.kind or Kind.MISSING_PICTURE))
         else:
             objects = tuple(_objects(file, tree, report))
             return Entry(image, file, objects, _stated_size(tree))
@@ -165,7 +193,8 @@ def _picture(root: Path, name: str, tree: Element, pictures: dict[str, list[str]
     if not stated:
         raise DataError(f"has no picture {name}.* in JPEGImages and states no <filename>")
     if leaves_folder(stated):
-        raise DataError(f"states <filename> {stated!r}, a path that leaves the data set")
+        problem = f"states <filename> {stated!r}, a path that leaves the data set"
+        raise DataError(problem, Kind.OUTER_PATH)
     return root / "JPEGImages" / stated
 
 
@@ -183,14 +212,18 @@ def _stated_size(tree: Element) -> tuple[int, int] | None:
 def _objects(file: Path, tree: Element, report: Report) -> Iterator[Object]:
     for number, item in enumerate(tree.findall("object"), 1):
         place = f"object {number}"
-        name = (item.findtext("name") or "").strip()
+        written = item.findtext("name") or ""
+        name = written.strip()
         try:
             if not name:
                 raise DataError("has no <name>")
             stated = _corners(item)
         except DataError as error:
-            report(Fault(file, f"{place} {error}", boxes=1))
+            report(Fault(file, f"{place} {error}", boxes=1, kind=Kind.OBJECT))
             continue
+        if written != name:
+            problem = f"{place} is of class {written!r:.100}; the blanks round it are left out"
+            report(Fault(file, problem, kind=Kind.BLANKS))
         x1, y1, x2, y2 = stated
         difficult = (item.findtext("difficult") or "0").strip().lower() in ("1", "true")
         yield Object(name, (x1 - 1, y1 - 1, x2, y2), stated, place, difficult)

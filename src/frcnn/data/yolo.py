@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 from frcnn.data.entries import Box, Entry, Object, Reading, Report, leaves_folder
-from frcnn.data.faults import DataError, Fault, plural
+from frcnn.data.faults import DataError, Fault, Kind, plural
 from frcnn.data.lookup import find_picture, pictures_below
 from frcnn.data.yolo_settings import MOST_CLASSES
 from frcnn.files import read_file
@@ -99,7 +99,8 @@ def _listed(file: Path, folders: Sequence[Path], report: Report) -> Iterator[Pat
         try:
             yield find_picture(name, (file.parent, *folders))
         except DataError as error:
-            report(Fault(file, f"line {number} {error}", images=1))
+            kind = error.kind or Kind.ANNOTATION
+            report(Fault(file, f"line {number} {error}", images=1, kind=kind))
 
 
 def _lines(file: Path, most: int) -> list[str]:
@@ -136,7 +137,8 @@ def _objects(
         try:
             number, box = _read_row(row.split(), names, keypoints)
         except DataError as error:
-            report(Fault(file, f"line {line} {error}", boxes=1))
+            kind = error.kind or Kind.OBJECT
+            report(Fault(file, f"line {line} {error}", boxes=1, kind=kind))
         else:
             numbers.add(number)
             name = str(number) if names is None else names[number]
@@ -151,9 +153,10 @@ def _read_row(
     if not (number.is_integer() and 0 <= number < MOST_CLASSES):
         raise DataError(f"has class {cells[0]!r}, not a whole number from 0")
     if names is not None and int(number) not in names:
-        raise DataError(
+        problem = (
             f"has class {int(number)}, but classes are named for {min(names)} to {max(names)} only"
         )
+        raise DataError(problem, Kind.UNKNOWN_CLASS)
     if len(values) != 4 and not keypoints and (len(values) < 6 or len(values) % 2):
         raise DataError(
             f"has {plural(len(cells), 'number')}; expected 5 (class, centre x and y, width, "
@@ -164,7 +167,8 @@ def _read_row(
     values = values[:4] if keypoints else values
     beyond = [value for value in values if abs(value) > _MOST]
     if beyond:
-        raise DataError(f"has {beyond[0]:g}, which is no share of the picture (0 to 1)")
+        problem = f"has {beyond[0]:g}, which is no share of the picture (0 to 1)"
+        raise DataError(problem, Kind.BEYOND)
     return int(number), _around(values) if len(values) > 4 else _corners(values)
 
 
@@ -175,14 +179,15 @@ def _number(cell: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         shown = cell if len(cell) <= 40 else cell[:40] + "..."
-        raise DataError(f"has {shown!r}, which is not a number")
+        raise DataError(f"has {shown!r}, which is not a number", Kind.NOT_FINITE)
     return value
 
 
 def _corners(values: list[float]) -> Box:
     x, y, width, height = values
     if width <= 0 or height <= 0:
-        raise DataError(f"has a box without area, width {width:g} and height {height:g}")
+        problem = f"has a box without area, width {width:g} and height {height:g}"
+        raise DataError(problem, Kind.NO_AREA)
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frcnn.data.entries import Reading, Report, Source
-from frcnn.data.faults import DataError, Fault
+from frcnn.data.faults import DataError, Fault, Kind
 from frcnn.data.lookup import folders_in, holds_pictures, listing
 from frcnn.data.names import VALIDATION
 from frcnn.data.yolo import read_yolo
@@ -73,13 +73,14 @@ def _source(folder: Path, file: Path | None) -> Source:
 
     def read(split: str | None, report: Report) -> Reading:
         for problem in places.missing:
-            report(Fault(file or folder, problem))
+            report(Fault(file or folder, problem, kind=Kind.READING))
         if names is None:
             report(
                 Fault(
                     file or folder,
                     "has no class names (names in data.yaml, or classes.txt): "
                     "the classes are called by their numbers",
+                    kind=Kind.READING,
                 )
             )
         return read_yolo(places.of(split), names, report, roots, settings.keypoints)

@@ -10,11 +10,12 @@ import keras
 from rich.console import Console
 
 from frcnn.data.batching import DetectionBatches
-from frcnn.data.resizing import Size, plan_canvases
+from frcnn.data.resizing import Size, long_side, plan_canvases
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.training.auditing import warnings_of, working_of
 from frcnn.training.augmentation import transforms_of, variety_of
 from frcnn.training.config import Config
 from frcnn.training.devices import Devices, open_devices
@@ -64,6 +65,9 @@ def _train(config: Config, devices: Devices, console: Console) -> Run:
     with devices.scope():
         network = _network(config, splits, config.precision)
     network.parts = parts
+    working = working_of(config.preset, config.size, network.rpn.anchors)
+    for sentence in warnings_of(splits, working):
+        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
         # Of what was made for this network, only what does not fit is news.
@@ -162,11 +166,6 @@ def canvases_in_use(planned: tuple[Size, ...], short: int, long: int) -> tuple[S
     """The canvases of the training images, and two more which any other picture fits."""
     low, high = (-(-side // STRIDE) * STRIDE for side in (short, long))
     return tuple(dict.fromkeys((*planned, (low, high), (high, low))))
-
-
-def long_side(short: int) -> int:
-    """The cap on the long side: 1000 for a short side of 600, as in the paper."""
-    return round(short * 1000 / 600)
 
 
 def _fit(
