@@ -117,6 +117,15 @@ def test_what_cannot_be_resumed_is_said(data, uninterrupted, tmp_path):
         resume(tmp_path / "run", console())
 
 
+def test_a_state_from_beyond_the_end_of_an_epoch_is_refused(data, uninterrupted, tmp_path):
+    arrays, notes = read_state(uninterrupted.state)
+    (tmp_path / "config.toml").write_text(config(data, tmp_path).to_toml())
+    beyond = dataclasses.replace(notes, epoch=0, step=STEPS)
+    write_state(tmp_path / "training.state", arrays.items(), beyond)
+    with pytest.raises(UserError, match="after step 4 of an epoch of 4"):
+        resume(tmp_path, console())
+
+
 def test_a_run_without_a_state_starts_again(data, tmp_path, monkeypatch):
     wanted = config(data, tmp_path)
     (tmp_path / "config.toml").write_text(wanted.to_toml())

@@ -202,6 +202,14 @@ def test_a_full_disk_is_one_sentence(server, tmp_path, monkeypatch):
         fetch(server.address("/a"), folder=tmp_path)
 
 
+def test_a_body_without_end_is_ended(server, tmp_path, monkeypatch):
+    server.answers["/f"] = sends(CONTENT, length=-1)
+    monkeypatch.setattr(download, "MOST_BYTES", len(CONTENT) - 1)
+    with pytest.raises(UserError, match="more than 2,303,999 bytes"):
+        fetch(server.address("/f"), folder=tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_two_at_once_do_not_disturb_each_other(server, tmp_path):
     both_in = threading.Barrier(2)
 

@@ -76,6 +76,11 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{self._run.folder} was trained on other data: {notes.data}; "
                 f"now there are {self._data()}. Put the data back as it was, or start a new run."
             )
+        if notes.step >= len(self._batches):
+            raise UserError(
+                f"{self._run.state} is damaged: it was saved after step {notes.step} of an epoch "
+                f"of {len(self._batches)}. Start a new run."
+            )
         for name, variable in self._variables():
             value = arrays.get(name)
             if value is None or value.shape != tuple(variable.shape):

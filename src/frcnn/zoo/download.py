@@ -29,6 +29,7 @@ from frcnn.errors import UserError
 
 TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 20
+MOST_BYTES = 1 << 34  # of a file; one whose length is not announced is ended there
 _OWN_MACHINE = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -150,6 +151,8 @@ def _copy(answer, file: BinaryIO, target: Path, found):
             file.write(chunk)
             found.update(chunk)
             done += len(chunk)
+            if done > MOST_BYTES:
+                raise OSError(f"it has more than {MOST_BYTES:,} bytes, as no weights do")
             advance(len(chunk))
     if total is not None and done != total:
         raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
