@@ -12,7 +12,7 @@ from frcnn.zoo.presets import build_network, preset
 _SLOTS = 32  # ground-truth boxes an image, of which memory hardly depends
 
 
-def print_plan(name: str, size: int | None, batch: int, classes: int, remat: bool) -> None:
+def print_plan(name: str, size: int | None, batch: int, classes: int) -> None:
     """Print what steps of 1, 2, 4, ... ``batch`` images take of the memory there is.
 
     Args:
@@ -20,7 +20,6 @@ def print_plan(name: str, size: int | None, batch: int, classes: int, remat: boo
         size: pixels of the short side, or None for the preset's; the long side is 4/3 of it.
         batch: the most images.
         classes: how many.
-        remat: as of ``Config``.
 
     Raises:
         UserError: no such preset; not even two images fit.
@@ -28,14 +27,9 @@ def print_plan(name: str, size: int | None, batch: int, classes: int, remat: boo
     short = size or preset(name).size
     height, width = (-(-round(side) // STRIDE) * STRIDE for side in (short, short * 4 / 3))
     room = Room.now()
-
-    def build():
-        network = build_network(name, classes)
-        network.remat = remat
-        return network
-
-    kind = (name, classes, None, None, "float32", remat)
-    memory = measure_step(build, (height, width), _SLOTS, kind)
+    memory = measure_step(
+        lambda: build_network(name, classes), (height, width), _SLOTS, (name, classes, None, None)
+    )
     table = Table(title=f"{name}, {classes} classes, {width}x{height} pixels")
     for title in ("images a step", "memory", "fits"):
         table.add_column(title, justify="right")

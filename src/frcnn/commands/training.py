@@ -35,14 +35,12 @@ class Plan:
         size: pixels of the short side; the long side is taken as 4/3 of it. Left out: the preset's.
         batch: images a step, at most.
         classes: how many.
-        remat: as of `frcnn train`: compute feature maps twice to save memory.
     """
 
     preset: Positional[str]
     size: Annotated[int | None, arg(metavar="PIXELS")] = None
     batch: int = 16
     classes: int = 20
-    remat: bool = False
 
     def __post_init__(self):
         for name, low in (("size", 32), ("batch", 1), ("classes", 1)):
@@ -109,9 +107,7 @@ def plan(arguments: Plan) -> None:
     """Measure a step, print the table."""
     from frcnn.apps.planning import print_plan
 
-    print_plan(
-        arguments.preset, arguments.size, arguments.batch, arguments.classes, arguments.remat
-    )
+    print_plan(arguments.preset, arguments.size, arguments.batch, arguments.classes)
 
 
 def demo(arguments: Demo) -> None:

@@ -15,7 +15,6 @@ from frcnn.models.accumulation import step_in_parts
 from frcnn.models.detection_losses import BOX_LOSSES, roi_losses, rpn_losses
 from frcnn.models.draws import Draws
 from frcnn.models.layers import Normalize
-from frcnn.models.rematerialisation import check_repeatable, run_in_segments
 from frcnn.models.roi_head import RoIHead
 from frcnn.models.rpn import RegionProposalNetwork
 from frcnn.models.targets import (
@@ -93,7 +92,6 @@ class FasterRCNN(keras.Model):
         self.seed = seed
         self.rpn_draws, self.roi_draws = (Draws(seed, stream) for stream in range(2))
         self._parts = 1
-        self._remat = False
         # On a share of each batch: losses (4,) -> their means over all shares; how many those are.
         self.average_losses: Callable[[Any], Any] | None = None
         self._shares = 1
@@ -143,8 +141,8 @@ class FasterRCNN(keras.Model):
         See ``models/accumulation.py`` and ``models/torch_step.py``.
         """
         step = super().train_step if self.parts == 1 else partial(step_in_parts, self, self.parts)
-        # What several processes do together, or what is computed again, is not recorded.
-        if keras.config.backend() != "torch" or self.average_losses is not None or self.remat:
+        # What several processes do together is not recorded.
+        if keras.config.backend() != "torch" or self.average_losses is not None:
             return step(*arguments)
         if self._recorded_steps is None:
             from frcnn.models.torch_step import RecordedSteps
@@ -160,18 +158,6 @@ class FasterRCNN(keras.Model):
     @parts.setter
     def parts(self, count: int):
         self._parts = count
-        self.train_function = None  # Keras makes it anew
-
-    @property
-    def remat(self) -> bool:
-        """Whether training steps make most of the extractor's maps a second time to save memory."""
-        return self._remat
-
-    @remat.setter
-    def remat(self, wanted: bool):
-        if wanted:
-            check_repeatable(self.extractor)
-        self._remat = wanted
         self.train_function = None  # Keras makes it anew
 
     def take_share(self, place: Any, places: int, average: Callable[[Any], Any], apart: bool):
@@ -216,9 +202,7 @@ class FasterRCNN(keras.Model):
 
     def features(self, images, sizes, training=False):
         """Images and their valid sizes -> feature maps, fine to coarse."""
-        pixels = self.preprocessing(images, sizes)
-        run = run_in_segments if self.remat and training else run_extractor
-        features = run(self.extractor, pixels, training)
+        features = run_extractor(self.extractor, self.preprocessing(images, sizes), training)
         return features if self.neck is None else self.neck(features, training=training)
 
     def classify(self, features, proposals, sizes):

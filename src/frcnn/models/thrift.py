@@ -25,36 +25,18 @@ def run_extractor(extractor: Any, pixels, training) -> list:
     Returns:
         Its outputs in a list.
     """
-    if not is_functional(extractor) or keras.config.backend() != "torch":
+    nodes = getattr(extractor, "_nodes_by_depth", None)
+    if nodes is None or keras.config.backend() != "torch":
         outputs = extractor(pixels, training=training)
         return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    values = {id(extractor.inputs[0]): pixels}
-    return run_nodes(nodes_of(extractor), values, [id(x) for x in extractor.outputs], training)
-
-
-def is_functional(extractor: Any) -> bool:
-    """Whether it was built from the tensors of its layers, which can then be run one by one."""
-    return getattr(extractor, "_nodes_by_depth", None) is not None
-
-
-def nodes_of(extractor: Any) -> list:
-    """The operations of a functional model, in an order in which they can run."""
-    nodes = extractor._nodes_by_depth
     ordered = [node for depth in sorted(nodes, reverse=True) for node in nodes[depth]]
-    return [node for node in ordered if not node.is_input]
+    return _run(extractor, [node for node in ordered if not node.is_input], pixels, training)
 
 
-def run_nodes(nodes: list, values: dict[int, Any], wanted: list[int], training) -> list:
-    """Run operations one by one.
-
-    Args:
-        nodes: the operations.
-        values: the maps they start from, by the ids of their tensors; it is used up.
-        wanted: ids of the tensors whose maps are returned.
-        training: as of a layer's call.
-    """
+def _run(extractor: Any, nodes: list, pixels, training) -> list:
     left = Counter(id(x) for node in nodes for x in node.input_tensors)
-    left.update(wanted)  # these are never dropped
+    left.update(map(id, extractor.outputs))  # these are never dropped
+    values = {id(extractor.inputs[0]): pixels}
     for node in nodes:
         args, options = node.arguments.fill_in(values)
         if "training" in getattr(node.operation, "_call_context_args", ()):
@@ -67,4 +49,4 @@ def run_nodes(nodes: list, values: dict[int, Any], wanted: list[int], training) 
             left[id(x)] -= 1
             if not left[id(x)]:
                 del values[id(x)]
-    return [values[each] for each in wanted]
+    return [values[id(x)] for x in extractor.outputs]

@@ -127,13 +127,7 @@ def _network(config: Config, splits: Splits, computing: str) -> FasterRCNN:
     keras.utils.set_random_seed(config.seed)
     classes = len(splits.train.classes)
     with precision(computing):
-        network = build_network(config.preset, classes, config.frozen, config.rois, config.seed)
-    if config.remat:
-        try:
-            network.remat = True
-        except ValueError as error:
-            raise UserError(f"--remat is not for {config.preset}: {error}") from error
-    return network
+        return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
 
 
 def _planned_parts(
@@ -144,8 +138,7 @@ def _planned_parts(
     if config.parts is not None:
         return config.parts
     canvas = max(batches.canvases, key=math.prod)
-    kind = (config.preset, len(splits.train.classes), config.frozen, config.rois)
-    kind += (config.precision, config.remat)
+    kind = (config.preset, len(splits.train.classes), config.frozen, config.rois, config.precision)
     copies = (config.ema > 0) + needs_another(config)
 
     def build() -> FasterRCNN:
