@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from frcnn.commands.output import write_json
 from frcnn.errors import UserError
+
+if TYPE_CHECKING:
+    from frcnn.inference.views import Views
+
+OVERLAP = 0.2
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class Evaluate:
         split: the images: test, val or another split of the data. Left out: all.
         json: write the figures to this file.
         strict: stop at the first broken sample.
+        tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
+            larger than the network sees.
+        overlap: of neighbouring tiles, as a share of the side.
+        tta: look at each picture mirrored and in several sizes too.
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -30,6 +39,9 @@ class Evaluate:
     split: Annotated[str | None, arg(metavar="NAME")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
     strict: bool = False
+    tiles: Annotated[int | None, arg(metavar="PIXELS")] = None
+    overlap: float = OVERLAP
+    tta: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,10 @@ class Predict:
         ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
             go, predictions.json if left out. Parquet files, with a column path or image (a file's
             bytes) and name, are pictures too.
+        tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
+            larger than the network sees.
+        overlap: of neighbouring tiles, as a share of the side.
+        tta: look at each picture mirrored and in several sizes too.
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -54,6 +70,9 @@ class Predict:
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
     ray: bool = False
+    tiles: Annotated[int | None, arg(metavar="PIXELS")] = None
+    overlap: float = OVERLAP
+    tta: bool = False
 
 
 def evaluate(arguments: Evaluate) -> None:
@@ -62,7 +81,7 @@ def evaluate(arguments: Evaluate) -> None:
     from frcnn.data.dataset import open_dataset
     from frcnn.inference.load import load
 
-    detector = load(arguments.run)
+    detector = _views(arguments).of(load(arguments.run))
     dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
     print(dataset.summary())
     result = score_detector(detector, dataset)
@@ -81,7 +100,8 @@ def predict(arguments: Predict) -> None:
         return _predict_with_ray(arguments)
     images = find_images(arguments.images)
     out = arguments.out or (None if arguments.json else "predictions")
-    rows = write_predictions(load(arguments.run), images, arguments.score, out)
+    detector = _views(arguments).of(load(arguments.run))
+    rows = write_predictions(detector, images, arguments.score, out)
     if arguments.json:
         write_json(arguments.json, rows)
 
@@ -92,4 +112,11 @@ def _predict_with_ray(arguments: Predict) -> None:
     if arguments.out:
         raise UserError("--ray draws no pictures: leave out --out. The detections go to --json.")
     file = Path(arguments.json or "predictions.json")
-    predict_with_ray(arguments.run, arguments.images, arguments.score, file)
+    views = _views(arguments)
+    predict_with_ray(arguments.run, arguments.images, arguments.score, file, views)
+
+
+def _views(arguments: Evaluate | Predict) -> Views:
+    from frcnn.inference.views import Views
+
+    return Views(arguments.tiles, arguments.overlap, arguments.tta)

@@ -52,11 +52,15 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         raise _unreadable(path, error) from None
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, most: int = MAX_PIXELS) -> np.ndarray:
     """Decode a picture, whatever its depth and channels.
 
     Grey, palette, 16-bit and transparent pictures all become three 8-bit channels; an EXIF
     orientation is applied.
+
+    Args:
+        path: of the picture.
+        most: pixels that it may have.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -65,7 +69,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         ImageError: a file that is missing, empty, truncated, too large or not a picture.
     """
     path, data = _read(path)
-    return _decode(path, data, _checked_size(path, data), 1)
+    return _decode(path, data, _checked_size(path, data, most), 1)
 
 
 def read_reduced(
@@ -150,15 +154,13 @@ def _pixels(path: Path, data: bytes, size: Size, by: int, flags: dict[int, int])
     return image
 
 
-def _checked_size(path: Path, data: Buffer) -> tuple[int, int]:
+def _checked_size(path: Path, data: Buffer, most: int = MAX_PIXELS) -> tuple[int, int]:
     try:
         height, width = read_size(data)
     except HeaderError as error:
         raise ImageError(path, str(error)) from None
-    if height * width > MAX_PIXELS:
-        raise ImageError(
-            path, f"has {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}"
-        )
+    if height * width > most:
+        raise ImageError(path, f"has {width}x{height} pixels, more than the limit of {most:,}")
     return height, width
 
 

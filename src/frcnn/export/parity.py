@@ -12,11 +12,10 @@ import numpy as np
 
 from frcnn.data.resizing import Size
 from frcnn.evaluation.evaluate import evaluate_detections
-from frcnn.evaluation.matching import pairwise_iou
 from frcnn.inference.pictures import PictureDetector, Preparation
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
-from frcnn.structures import Detections, Sample
+from frcnn.structures import Detections, Sample, pairwise_iou
 
 SAME = 0.5  # IoU from which two boxes of a class can be the same detection
 

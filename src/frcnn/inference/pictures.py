@@ -61,7 +61,9 @@ class Preparation:
         return (prepare_plain if plain else prepare)(pixels, self.short, self.long, canvas)
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
+    """A picture as ``infer`` takes it, and where it comes from."""
+
     index: int
     pixels: np.ndarray  # uint8 or float32 (H, W, 3), padded to its canvas
     size: Size
@@ -91,6 +93,11 @@ class PictureDetector(ABC):
     def fixed_batch(self) -> int | None:
         """Pictures that ``infer`` takes at once, whatever the caller wishes; None: any number."""
         return None
+
+    @property
+    def fixed_canvas(self) -> bool:
+        """Whether ``infer`` takes pictures on the canvas of ``preparation`` alone."""
+        return False
 
     @abstractmethod
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, Any]:
@@ -138,16 +145,23 @@ class PictureDetector(ABC):
             isinstance(images, np.ndarray) and images.ndim == 3
         )
         many: list[Image] = [images] if single else [*images]  # type: ignore[misc]
-        results: list[Detections | None] = [None] * len(many)
-        batch = self.fixed_batch or max(1, min(batch, len(many)))
-        for group in self._groups(many, batch):
+        found = self.find(many, score, batch, progress)
+        return found[0] if single else found
+
+    def find(
+        self, images: list[Image], score: float, batch: int, progress: Progress = None
+    ) -> list[Detections]:
+        """As ``detect``, of a list."""
+        results: dict[int, Detections] = {}
+        batch = self.fixed_batch or max(1, min(batch, len(images)))
+        for group in self._groups(images, batch):
             for item, found in zip(group, self._run(group, batch), strict=True):
                 results[item.index] = found.above(score)
                 if progress:
                     progress()
-        return results[0] if single else results
+        return [results[index] for index in range(len(images))]
 
-    def _groups(self, images: list[Image], batch: int) -> Iterator[list[_Prepared]]:
+    def _groups(self, images: list[Image], batch: int) -> Iterator[list[Prepared]]:
         """Prepared pictures in groups of up to ``batch`` that share a canvas.
 
         Pictures are decoded by threads, a little ahead of the network.
@@ -156,7 +170,7 @@ class PictureDetector(ABC):
         if len(images) == 1:  # nothing to decode ahead
             yield [_prepare((preparation, 0, images[0]))]
             return
-        waiting: dict[tuple[int, ...], list[_Prepared]] = {}
+        waiting: dict[tuple[int, ...], list[Prepared]] = {}
         with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
             numbered = ((preparation, index, image) for index, image in enumerate(images))
             for item in _ahead(pool, _prepare, numbered, 2 * batch):
@@ -166,7 +180,7 @@ class PictureDetector(ABC):
                     yield waiting.pop(item.pixels.shape)
         yield from waiting.values()
 
-    def _run(self, group: list[_Prepared], batch: int) -> list[Detections]:
+    def _run(self, group: list[Prepared], batch: int) -> list[Detections]:
         images = np.stack([item.pixels for item in group])
         sizes = np.array([item.size for item in group], np.int32)
         missing = batch - len(group) if self.fills_batches else 0
@@ -176,7 +190,7 @@ class PictureDetector(ABC):
         found = self.infer(images, sizes)
         return [self._to_detections(item, found, row) for row, item in enumerate(group)]
 
-    def _to_detections(self, item: _Prepared, found: Mapping[str, Any], row: int) -> Detections:
+    def _to_detections(self, item: Prepared, found: Mapping[str, Any], row: int) -> Detections:
         """Cut the padding off one row and scale its boxes to the original picture."""
         count = int(found["count"][row])
         (sy, sx), (height, width) = item.scale, item.original
@@ -195,12 +209,12 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _prepare(given: tuple[Preparation, int, Image]) -> _Prepared:
+def _prepare(given: tuple[Preparation, int, Image]) -> Prepared:
     preparation, index, image = given
     pixels, by = preparation.read(image)
     height, width = pixels.shape[:2]
     padded, size, (down, across) = preparation.apply(pixels)
-    return _Prepared(index, padded, size, (down / by, across / by), (height * by, width * by))
+    return Prepared(index, padded, size, (down / by, across / by), (height * by, width * by))
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,201 @@
+"""What tiles and test-time augmentation buy, and what they cost: one table each.
+
+    python benchmarks/tiles.py RUN DATA [--split test] [--grid 3] [--tiles 320 480 640 960]
+        [--overlap 0.2] [--json FILE]
+
+Labelled pictures are pasted, GRID x GRID at a time, into composites in which the objects are as
+many times smaller for the network, and a detector is scored on those as a whole, in tiles of
+several sides, and in the ways that tiles can be merged: as ``seams.py`` does; by NMS; as SAHI does
+(greedy merging of boxes of which one is half inside the other); and without a look at the whole.
+The last row scores the pictures by themselves. The second table is of looking several times at
+the pictures by themselves. AP50 is VOC 2012's mAP; AP is COCO's, but of all detections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import frcnn
+from frcnn.data.images import read_image
+from frcnn.evaluation.evaluate import evaluate_detections
+from frcnn.inference import tiles as tiling
+from frcnn.inference.augmented import SCALES, AugmentedDetector
+from frcnn.inference.merging import joined, suppress
+from frcnn.inference.seams import merge_tiles
+from frcnn.inference.tiles import TiledDetector
+
+Row = dict[str, object]
+
+
+def main() -> None:
+    given = arguments()
+    detector = frcnn.load(given.run)
+    dataset = frcnn.open_dataset(given.data, given.split)
+    detector.detect([sample.image for sample in dataset.samples[:16]])  # warm up
+    with tempfile.TemporaryDirectory() as folder:
+        made = composites(dataset, given.grid, Path(folder))
+        rows = rows_of_tiles(detector, made, given)
+    rows.append(score("the pictures by themselves", detector, dataset))
+    show(f"{len(made)} composites of {given.grid} x {given.grid} pictures", rows)
+    augmented = rows_of_views(detector, dataset)
+    show(f"{len(dataset)} pictures, looked at several times", augmented)
+    if given.json:
+        Path(given.json).write_text(json.dumps({"tiles": rows, "tta": augmented}, indent=2) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run")
+    parser.add_argument("data")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--grid", type=int, default=3)
+    parser.add_argument("--tiles", type=int, nargs="+", default=[320, 480, 640, 960])
+    parser.add_argument("--overlap", type=float, default=0.2)
+    parser.add_argument("--json")
+    return parser.parse_args()
+
+
+def composites(dataset: frcnn.Dataset, grid: int, folder: Path) -> frcnn.Dataset:
+    """Paste pictures of one size into larger ones; those that fill none are left out."""
+    height, width = dataset[0].size
+    alike = [sample for sample in dataset if sample.size == (height, width)]
+    made = []
+    for number in range(len(alike) // grid**2):
+        canvas = np.zeros((grid * height, grid * width, 3), np.uint8)
+        boxes, labels = [], []
+        for place, sample in enumerate(alike[number * grid**2 : (number + 1) * grid**2]):
+            y, x = place // grid * height, place % grid * width
+            canvas[y : y + height, x : x + width] = read_image(sample.image)
+            boxes.append(sample.boxes + [x, y, x, y])
+            labels.append(sample.labels)
+        file = folder / f"{number}.png"
+        cv2.imwrite(str(file), canvas[..., ::-1])
+        made.append(
+            frcnn.Sample(file, np.concatenate(boxes), np.concatenate(labels), size=canvas.shape[:2])
+        )
+    return frcnn.Dataset(tuple(made), dataset.classes, folder)
+
+
+def rows_of_tiles(detector, made: frcnn.Dataset, given: argparse.Namespace) -> list[Row]:
+    rows = [score("whole", detector, made)]
+    for side in given.tiles:
+        for overlap in (0.0, given.overlap):
+            tiled = TiledDetector(detector, side, overlap)
+            rows.append(score(f"tiles {side}, overlap {overlap:g}", tiled, made))
+    overlapping = rows[2::2]
+    best = given.tiles[int(np.argmax([row["AP"] for row in overlapping]))]
+    for name, merge in OTHERS.items():
+        tiled = TiledDetector(detector, best, given.overlap)
+        tiling.merge_tiles = merge
+        rows.append(score(f"tiles {best}, {name}", tiled, made))
+        tiling.merge_tiles = merge_tiles
+    tiled = TiledDetector(detector, best, given.overlap, whole=False)
+    rows.append(score(f"tiles {best}, not the whole", tiled, made))
+    return rows
+
+
+def merge_by_nms(found, tiles, size):
+    """All detections of all tiles, thinned out as a detector's own are."""
+    return suppress(joined(found), 0.5)
+
+
+def merge_by_ios(found, tiles, size):
+    """SAHI's GREEDYNMM of IoS 0.5: a box and those half inside each other become one box."""
+    every = joined(found)
+    boxes, keep = every.boxes.copy(), np.ones(len(every), bool)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    for row in range(len(every)):
+        if not keep[row]:
+            continue
+        low = np.maximum(every.boxes[row, :2], every.boxes[:, :2])
+        high = np.minimum(every.boxes[row, 2:], every.boxes[:, 2:])
+        common = np.clip(high - low, 0, None).prod(axis=1)
+        same = keep & (every.labels == every.labels[row])
+        same &= common > 0.5 * np.minimum(areas, areas[row])
+        same[: row + 1] = False
+        keep[same] = False
+        both = every.boxes[np.flatnonzero(same).tolist() + [row]]
+        boxes[row] = [*both[:, :2].min(axis=0), *both[:, 2:].max(axis=0)]
+    return frcnn.Detections(boxes, every.scores, every.labels, every.classes)[keep]
+
+
+OTHERS: dict[str, Callable] = {"NMS": merge_by_nms, "IoS 0.5 as in SAHI": merge_by_ios}
+
+
+def rows_of_views(detector, dataset: frcnn.Dataset) -> list[Row]:
+    rows = [score("once", detector, dataset)]
+    for scales, flip in (((1.0,), True), (SCALES, False), (SCALES, True)):
+        for merge, iou in (("nms", 0.5), ("fuse", 0.55)):
+            augmented = AugmentedDetector(detector, scales, flip, merge, iou)
+            shown = ", ".join(f"{scale:g}" for scale in scales)
+            name = f"scales {shown}{', mirrored' * flip}, {merge}"
+            rows.append(score(name, augmented, dataset))
+    return rows
+
+
+def score(what: str, detector, dataset: frcnn.Dataset) -> Row:
+    began = time.perf_counter()
+    found = detector.detect([sample.image for sample in dataset])
+    seconds = (time.perf_counter() - began) / len(dataset)
+    result = evaluate_detections(found, dataset.samples, dataset.classes)
+    return {
+        "what": what,
+        "mAP50": result.voc12["mAP"],
+        "AP": mean_ap(found, dataset),
+        "boxes": result.detections / len(dataset),
+        "seconds": seconds,
+    }
+
+
+def mean_ap(found: Sequence[frcnn.Detections], dataset: frcnn.Dataset) -> float:
+    """COCO's AP, but of all detections: 100 a picture are too few for a composite."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    images = [{"id": number} for number in range(len(dataset))]
+    categories = [{"id": label} for label in range(len(dataset.classes))]
+    truth, answers = [], []
+    for number, (sample, seen) in enumerate(zip(dataset, found, strict=True)):
+        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.labels, strict=True):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "image_id": number,
+                    "category_id": int(label),
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+        answers += seen.to_coco(number, first_category=0)
+    labelled = COCO({"images": images, "annotations": truth, "categories": categories})
+    figures = COCOeval_faster(
+        labelled, labelled.loadRes(answers), "bbox", print_function=lambda *_: None
+    )
+    figures.params.maxDets = [1, 10, 10_000]
+    figures.evaluate()
+    figures.accumulate()
+    precision = figures.eval["precision"][:, :, :, 0, -1]
+    return float(precision[precision > -1].mean())
+
+
+def show(title: str, rows: list[Row]) -> None:
+    print(f"\n{title}\n{'':<44}{'AP50':>7}{'AP':>7}{'boxes':>8}{'s/picture':>11}{'cost':>7}")
+    for row in rows:
+        cost = row["seconds"] / rows[0]["seconds"]
+        print(
+            f"{row['what']:<44}{row['mAP50']:>7.3f}{row['AP']:>7.3f}{row['boxes']:>8.0f}"
+            f"{row['seconds']:>11.3f}{cost:>7.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
