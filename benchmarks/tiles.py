@@ -29,7 +29,7 @@ from frcnn.evaluation.evaluate import evaluate_detections
 from frcnn.inference import tiles as tiling
 from frcnn.inference.augmented import SCALES, AugmentedDetector
 from frcnn.inference.merging import joined, suppress
-from frcnn.inference.seams import merge_tiles
+from frcnn.inference.seams import beyond_tiles, merge_tiles
 from frcnn.inference.tiles import TiledDetector
 
 Row = dict[str, object]
@@ -67,12 +67,13 @@ def composites(dataset: frcnn.Dataset, grid: int, folder: Path) -> frcnn.Dataset
     """Paste pictures of one size into larger ones; those that fill none are left out."""
     height, width = dataset[0].size
     alike = [sample for sample in dataset if sample.size == (height, width)]
+    top, left = height // 3, width // 3  # else seams of tiles might fall on those of pictures
     made = []
     for number in range(len(alike) // grid**2):
-        canvas = np.zeros((grid * height, grid * width, 3), np.uint8)
+        canvas = np.zeros((top + grid * height, left + grid * width, 3), np.uint8)
         boxes, labels = [], []
         for place, sample in enumerate(alike[number * grid**2 : (number + 1) * grid**2]):
-            y, x = place // grid * height, place % grid * width
+            y, x = top + place // grid * height, left + place % grid * width
             canvas[y : y + height, x : x + width] = read_image(sample.image)
             boxes.append(sample.boxes + [x, y, x, y])
             labels.append(sample.labels)
@@ -97,6 +98,10 @@ def rows_of_tiles(detector, made: frcnn.Dataset, given: argparse.Namespace) -> l
         tiling.merge_tiles = merge
         rows.append(score(f"tiles {best}, {name}", tiled, made))
         tiling.merge_tiles = merge_tiles
+    tiling.beyond_tiles = lambda found, *_: found
+    tiled = TiledDetector(detector, best, given.overlap)
+    rows.append(score(f"tiles {best}, all of the whole", tiled, made))
+    tiling.beyond_tiles = beyond_tiles
     tiled = TiledDetector(detector, best, given.overlap, whole=False)
     rows.append(score(f"tiles {best}, not the whole", tiled, made))
     return rows
@@ -132,9 +137,9 @@ OTHERS: dict[str, Callable] = {"NMS": merge_by_nms, "IoS 0.5 as in SAHI": merge_
 
 def rows_of_views(detector, dataset: frcnn.Dataset) -> list[Row]:
     rows = [score("once", detector, dataset)]
-    for scales, flip in (((1.0,), True), (SCALES, False), (SCALES, True)):
-        for merge, iou in (("nms", 0.5), ("fuse", 0.55)):
-            augmented = AugmentedDetector(detector, scales, flip, merge, iou)
+    for scales, flip in (((1.0,), True), (SCALES, False), (SCALES, True), ((0.8, *SCALES), True)):
+        for merge in ("nms", "fuse"):
+            augmented = AugmentedDetector(detector, scales, flip, merge)
             shown = ", ".join(f"{scale:g}" for scale in scales)
             name = f"scales {shown}{', mirrored' * flip}, {merge}"
             rows.append(score(name, augmented, dataset))

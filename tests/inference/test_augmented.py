@@ -83,12 +83,15 @@ def test_lists_files_progress_and_scores(detector):
 def test_an_exported_detector_has_one_canvas(tmp_path):
     exported = frcnn.load(write_onnx(tmp_path / "model.onnx", batch=2))
     augmented = AugmentedDetector(exported)
-    assert len(augmented.views) == 4 and max(SCALES) > 1
+    assert len(augmented.views) == 2 and max(SCALES) > 1
     image = np.full((128, 192, 3), 90, np.uint8)
     found = augmented.detect(image)
-    # Its graph is the less sure the less of the canvas a picture fills.
-    assert 0.9 < found.scores[0] / exported.detect(image).scores[0] * 2 / 1.64 < 1.1
-    np.testing.assert_allclose(found.boxes[0], [48, 32, 144, 96], atol=1)
+    np.testing.assert_allclose(found.boxes, exported.detect(image).boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores, exported.detect(image).scores, atol=1e-5)
+    # Its graph is the less sure the less of the canvas a picture fills: here a quarter.
+    half = AugmentedDetector(exported, (0.5,), flip=False).detect(image)
+    np.testing.assert_allclose(half.scores, exported.detect(image).scores / 4, rtol=1e-3)
+    np.testing.assert_allclose(half.boxes[0], [48, 32, 144, 96], atol=1)
     with pytest.raises(ValueError, match="Expected scales that the detector can take"):
         AugmentedDetector(exported, (1.25, 2.0))
 

@@ -12,9 +12,10 @@ from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
 from frcnn.inference import tiles as module
 from frcnn.inference.pictures import PictureDetector, Preparation
-from frcnn.inference.seams import merge_tiles
+from frcnn.inference.seams import beyond_tiles, merge_tiles
 from frcnn.inference.tiles import TiledDetector, plan_tiles
 from frcnn.inference.views import Views
+from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections, pairwise_iou
 
 CLASSES = ("disc", "square")
@@ -174,13 +175,24 @@ def test_a_picture_with_more_pixels_than_others_may_have(tmp_path, monkeypatch):
         tiled.detect(tmp_path / "a.png")
 
 
-def test_a_huge_picture_is_cut_without_a_copy(tmp_path):
-    """20,000 x 20,000 pixels that are not in memory: only what is looked at is read."""
-    file = tmp_path / "huge"
-    picture = np.memmap(file, np.uint8, "w+", shape=(20_000, 20_000, 3))
-    picture[15_000:15_300, 7_000:7_500] = 200
-    seen = TiledDetector(Rectangles(), 4_000, 0.1, whole=False).detect(picture)
-    check(seen, (1, 7_000, 15_000, 7_500, 15_300), tolerance=70)
+class Sharing(WrappedDetector):
+    """Sees to it that what it is given are parts of one picture, not copies."""
+
+    def __init__(self, detector, picture):
+        super().__init__(detector)
+        self.picture = picture
+
+    def find(self, images, score, batch, progress=None):
+        assert len(images) > 1
+        assert all(np.shares_memory(image, self.picture) for image in images)
+        return self.detector.find(images, score, batch, progress)
+
+
+def test_a_long_picture_that_is_not_in_memory_is_cut_without_a_copy(tmp_path):
+    picture = np.memmap(tmp_path / "long", np.uint8, "w+", shape=(20_000, 1_000, 3))
+    picture[15_000:15_300, 300:700] = 200
+    tiled = TiledDetector(Sharing(Rectangles(), picture), 1_000, 0.1)
+    check(tiled.detect(picture), (1, 300, 15_000, 700, 15_300), tolerance=20)
 
 
 @pytest.mark.parametrize("values", [{"size": 31}, {"overlap": -0.1}, {"overlap": 0.95}])
@@ -204,6 +216,18 @@ def test_exported_detectors_of_one_canvas_and_batch(tmp_path):
 def of(*rows):
     boxes, scores, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return Detections(np.array(boxes), np.array(scores), np.array(labels, int), CLASSES)
+
+
+def test_the_whole_picture_is_believed_in_what_no_tile_sees_all_of():
+    whole = of(
+        ([10, 10, 60, 60], 0.9, 0),  # all of it in the first tile
+        ([10, 10, 99.5, 60], 0.8, 0),  # ends at its seam
+        ([60, 10, 130, 60], 0.7, 1),  # across it
+        ([85, 10, 95, 20], 0.6, 1),  # in both
+        ([120, 10, 180, 100], 0.5, 1),  # up to the picture's own border
+    )
+    assert beyond_tiles(whole, TWO, (100, 180)).scores.tolist() == np.float32([0.8, 0.7]).tolist()
+    assert len(beyond_tiles(of(), TWO, (100, 180))) == 0
 
 
 TWO = np.array([[0, 0, 100, 100], [80, 0, 180, 100]])

@@ -14,7 +14,7 @@ from frcnn.inference.pictures import Image, PictureDetector, Preparation, Prepar
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections
 
-SCALES = (0.8, 1.0, 1.25)
+SCALES = (1.0, 1.25)
 
 
 class AugmentedDetector(WrappedDetector):
@@ -39,7 +39,7 @@ class AugmentedDetector(WrappedDetector):
         scales: Sequence[float] = SCALES,
         flip: bool = True,
         merge: Literal["fuse", "nms"] = "fuse",
-        iou: float = 0.55,
+        iou: float = 0.6,
     ):
         super().__init__(detector)
         if isinstance(detector, WrappedDetector):

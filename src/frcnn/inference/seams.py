@@ -16,7 +16,7 @@ from frcnn.structures import Detections, box_areas
 
 SAME = 0.5  # IoU, in what two tiles see, of two boxes that are of one object
 _INSIDE = 0.7  # of a cut box: in a whole one of its class, it is a part of that object
-_MARGIN = 0.02  # of a tile's side: a box that ends so near to a seam is cut by it
+_MARGIN = 0.01  # of a tile's side: a box that ends so near to a seam is cut by it
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +53,42 @@ def merge_tiles(
     """
     seen = _seen(found, tiles, size)
     first, second = _same_objects(seen, tiles)
-    boxes, scores, rows = _representatives(seen, _neighbours(len(seen.scores), first, second))
-    order = np.argsort(-scores, kind="stable")
-    return Detections(boxes[order], scores[order], seen.labels[rows][order], found[0].classes)
+    boxes, rows = _representatives(seen, _neighbours(len(seen.scores), first, second))
+    order = np.argsort(-seen.scores[rows], kind="stable")
+    rows = rows[order]
+    return Detections(boxes[order], seen.scores[rows], seen.labels[rows], found[0].classes)
+
+
+def beyond_tiles(found: Detections, tiles: np.ndarray, size: tuple[int, int]) -> Detections:
+    """Those detections of a whole picture that no tile sees all of.
+
+    The others are for the tiles to judge, which see more of them.
+
+    Args:
+        found: in pixels of the picture.
+        tiles: int (T, 4), xyxy.
+        size: (height, width) of the picture.
+    """
+    held = np.zeros(len(found), bool)
+    boxes = found.boxes.astype(np.float64)
+    for tile in tiles:
+        inside = (boxes[:, :2] >= tile[:2]).all(axis=1) & (boxes[:, 2:] <= tile[2:]).all(axis=1)
+        held |= inside & ~_cut(boxes, tile, size)
+    return found[~held]
+
+
+def _cut(boxes: np.ndarray, extents: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Which boxes end at a seam of their tiles, int (4,) or (N, 4), bool (N,)."""
+    border = np.array([0, 0, size[1], size[0]])
+    sides = extents[..., 2:] - extents[..., :2]
+    margins = _MARGIN * np.concatenate([sides, sides], axis=-1)
+    return ((np.abs(boxes - extents) <= margins) & (extents != border)).any(axis=1)
 
 
 def _seen(found: Sequence[Detections], tiles: np.ndarray, size: tuple[int, int]) -> Seen:
     boxes = np.concatenate([each.boxes for each in found]).astype(np.float64)
     tile = np.repeat(np.arange(len(found)), [len(each) for each in found])
-    border = np.array([0, 0, size[1], size[0]])
-    extents = tiles[tile]
-    margins = _MARGIN * np.tile(extents[:, 2:] - extents[:, :2], 2)
-    cut = ((np.abs(boxes - extents) <= margins) & (extents != border)).any(axis=1)
+    cut = _cut(boxes, tiles[tile], size)
     scores = np.concatenate([each.scores for each in found])
     return Seen(boxes, scores, np.concatenate([each.labels for each in found]), tile, cut)
 
@@ -133,12 +157,10 @@ def _neighbours(count: int, first: np.ndarray, second: np.ndarray) -> list[np.nd
     return np.split(others[order], np.searchsorted(rows[order], np.arange(1, count)))
 
 
-def _representatives(
-    seen: Seen, neighbours: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (K, 4), scores (K,) and rows (K,) of one detection an object."""
+def _representatives(seen: Seen, neighbours: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The box (K, 4) and the row (K,) of one detection an object."""
     taken = np.zeros(len(seen.scores), bool)
-    boxes, scores, rows = [np.zeros((0, 4))], [], []
+    boxes, rows = [np.zeros((0, 4))], []
     # Whole objects first, the most confident of them first; then what is cut everywhere.
     for row in np.lexsort((-seen.scores, seen.cut)):
         if taken[row]:
@@ -147,9 +169,8 @@ def _representatives(
         taken[group] = True
         own = seen.boxes[group] if seen.cut[row] else seen.boxes[row][None]
         boxes.append(np.concatenate([own[:, :2].min(axis=0), own[:, 2:].max(axis=0)])[None])
-        scores.append(seen.scores[group].max())
         rows.append(row)
-    return np.concatenate(boxes), np.array(scores, np.float32), np.array(rows, np.int64)
+    return np.concatenate(boxes), np.array(rows, np.int64)
 
 
 def _parts(row: int, seen: Seen, neighbours: list[np.ndarray], taken: np.ndarray) -> list[int]:
