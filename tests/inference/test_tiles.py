@@ -127,6 +127,13 @@ def test_two_objects_side_by_side_stay_two():
     check(TiledDetector(Rectangles(100), 100, 0.3).detect(image), *rectangles)
 
 
+def test_two_objects_that_are_one_from_afar_stay_two():
+    rectangles = [(0, 150, 150, 170, 190), (0, 172, 150, 192, 190)]
+    image = drawn((400, 400), *rectangles)
+    check(Rectangles().detect(image), (0, 150, 150, 192, 190), tolerance=8)
+    check(TiledDetector(Rectangles(), 64, 0.7).detect(image), *rectangles)
+
+
 def test_an_object_that_every_tile_cuts_is_put_together():
     rectangles = [(1, 20, 50, 380, 70)]
     image = drawn((128, 400), *rectangles)
@@ -252,7 +259,13 @@ def test_another_class_and_another_place_stay():
 def test_a_whole_object_stands_for_its_part_however_sure_that_is():
     # The second tile begins at 80, and sees the right end of what the first sees all of.
     found = merged(of(([40, 10, 95, 30], 0.5, 0)), of(([80, 10, 95, 30], 0.8, 0)))
-    assert found.boxes.tolist() == [[40, 10, 95, 30]]
+    assert found.boxes.tolist() == [[40, 10, 95, 30]] and found.scores.tolist() == [0.5]
+
+
+def test_what_is_like_a_part_but_not_like_the_object_stays():
+    first = of(([82, 10, 97, 30], 0.9, 0), ([82, 20, 97, 40], 0.5, 0))
+    found = merged(first, of(([82, 15, 97, 35], 0.7, 0)))
+    assert found.scores.tolist() == np.float32([0.9, 0.5]).tolist()
 
 
 def test_two_parts_become_one_object():

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from frcnn.structures import Detections, box_areas
+from frcnn.structures import Detections
 
 SAME = 0.5  # IoU, in what two tiles see, of two boxes that are of one object
-_INSIDE = 0.7  # of a cut box: in a whole one of its class, it is a part of that object
 _MARGIN = 0.01  # of a tile's side: a box that ends so near to a seam is cut by it
 
 
@@ -138,10 +137,6 @@ def _alike(seen: Seen, first: np.ndarray, second: np.ndarray, common: np.ndarray
         for each in (boxes, others)
     )
     alike = both >= SAME * (areas + other_areas - both)
-    part = seen.cut[first][:, None] & ~seen.cut[second][None]
-    other_part = ~seen.cut[first][:, None] & seen.cut[second][None]
-    alike |= part & (both >= _INSIDE * box_areas(seen.boxes[first])[:, None])
-    alike |= other_part & (both >= _INSIDE * box_areas(seen.boxes[second])[None])
     return alike & (seen.labels[first][:, None] == seen.labels[second][None])
 
 
