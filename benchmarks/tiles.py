@@ -8,7 +8,8 @@ many times smaller for the network, and a detector is scored on those as a whole
 several sides, and in the ways that tiles can be merged: as ``seams.py`` does; by NMS; as SAHI does
 (greedy merging of boxes of which one is half inside the other); and without a look at the whole.
 The last row scores the pictures by themselves. The second table is of looking several times at
-the pictures by themselves. AP50 is VOC 2012's mAP; AP is COCO's, but of all detections.
+the pictures by themselves. AP50 is VOC 2012's mAP; AP is COCO's, but of all detections; looks are
+pictures and tiles that the network sees for one picture, seconds what one takes.
 """
 
 from __future__ import annotations
@@ -38,17 +39,48 @@ Row = dict[str, object]
 def main() -> None:
     given = arguments()
     detector = frcnn.load(given.run)
+    looks = counted(detector)
     dataset = frcnn.open_dataset(given.data, given.split)
     detector.detect([sample.image for sample in dataset.samples[:16]])  # warm up
+    tables: dict[str, list[Row]] = {}
+
+    def table(title: str, data: frcnn.Dataset) -> Callable:
+        rows = tables.setdefault(title, [])
+        print(f"\n{title}\n{'':<44}{'AP50':>7}{'AP':>7}{'boxes':>7}{'looks':>7}{'seconds':>9}")
+
+        def add(what: str, looking, data: frcnn.Dataset = data) -> Row:
+            rows.append(score(what, looking, data, looks))
+            print(
+                "{what:<44}{AP50:>7.3f}{AP:>7.3f}{boxes:>7.0f}{looks:>7.1f}{seconds:>9.2f}".format(
+                    **rows[-1]
+                ),
+                flush=True,
+            )
+            return rows[-1]
+
+        return add
+
     with tempfile.TemporaryDirectory() as folder:
         made = composites(dataset, given.grid, Path(folder))
-        rows = rows_of_tiles(detector, made, given)
-    rows.append(score("the pictures by themselves", detector, dataset))
-    show(f"{len(made)} composites of {given.grid} x {given.grid} pictures", rows)
-    augmented = rows_of_views(detector, dataset)
-    show(f"{len(dataset)} pictures, looked at several times", augmented)
+        title = f"{len(made)} composites of {given.grid} x {given.grid} pictures"
+        add = table(title, made)
+        score_tiles(detector, add, given)
+        add("the pictures by themselves", detector, dataset)
+    score_views(detector, table(f"{len(dataset)} pictures, looked at several times", dataset))
     if given.json:
-        Path(given.json).write_text(json.dumps({"tiles": rows, "tta": augmented}, indent=2) + "\n")
+        Path(given.json).write_text(json.dumps(tables, indent=2) + "\n")
+
+
+def counted(detector) -> list[int]:
+    """How many pictures and tiles the network has seen, from now on."""
+    looks, infer = [0], detector.infer
+
+    def infer_and_count(images, sizes):
+        looks[0] += len(images)
+        return infer(images, sizes)
+
+    detector.infer = infer_and_count
+    return looks
 
 
 def arguments() -> argparse.Namespace:
@@ -85,26 +117,26 @@ def composites(dataset: frcnn.Dataset, grid: int, folder: Path) -> frcnn.Dataset
     return frcnn.Dataset(tuple(made), dataset.classes, folder)
 
 
-def rows_of_tiles(detector, made: frcnn.Dataset, given: argparse.Namespace) -> list[Row]:
-    rows = [score("whole", detector, made)]
-    for side in given.tiles:
-        for overlap in (0.0, given.overlap):
-            tiled = TiledDetector(detector, side, overlap)
-            rows.append(score(f"tiles {side}, overlap {overlap:g}", tiled, made))
-    overlapping = rows[2::2]
-    best = given.tiles[int(np.argmax([row["AP"] for row in overlapping]))]
-    for name, merge in OTHERS.items():
-        tiled = TiledDetector(detector, best, given.overlap)
-        tiling.merge_tiles = merge
-        rows.append(score(f"tiles {best}, {name}", tiled, made))
-        tiling.merge_tiles = merge_tiles
-    tiling.beyond_tiles = lambda found, *_: found
+def score_tiles(detector, add: Callable, given: argparse.Namespace) -> None:
+    add("whole", detector)
+    rows = [
+        add(
+            f"tiles {side}, overlap {given.overlap:g}", TiledDetector(detector, side, given.overlap)
+        )
+        for side in given.tiles
+    ]
+    best = given.tiles[int(np.argmax([row["AP"] for row in rows]))]
+    for overlap in (0.0, 2 * given.overlap):
+        add(f"tiles {best}, overlap {overlap:g}", TiledDetector(detector, best, overlap))
     tiled = TiledDetector(detector, best, given.overlap)
-    rows.append(score(f"tiles {best}, all of the whole", tiled, made))
+    for name, merge in OTHERS.items():
+        tiling.merge_tiles = merge
+        add(f"tiles {best}, merged by {name}", tiled)
+    tiling.merge_tiles = merge_tiles
+    tiling.beyond_tiles = lambda found, *_: found
+    add(f"tiles {best}, all of the whole", tiled)
     tiling.beyond_tiles = beyond_tiles
-    tiled = TiledDetector(detector, best, given.overlap, whole=False)
-    rows.append(score(f"tiles {best}, not the whole", tiled, made))
-    return rows
+    add(f"tiles {best}, none of it", TiledDetector(detector, best, given.overlap, whole=False))
 
 
 def merge_by_nms(found, tiles, size):
@@ -132,30 +164,29 @@ def merge_by_ios(found, tiles, size):
     return frcnn.Detections(boxes, every.scores, every.labels, every.classes)[keep]
 
 
-OTHERS: dict[str, Callable] = {"NMS": merge_by_nms, "IoS 0.5 as in SAHI": merge_by_ios}
+OTHERS: dict[str, Callable] = {"NMS": merge_by_nms, "IoS 0.5, as SAHI does": merge_by_ios}
 
 
-def rows_of_views(detector, dataset: frcnn.Dataset) -> list[Row]:
-    rows = [score("once", detector, dataset)]
+def score_views(detector, add: Callable) -> None:
+    add("once", detector)
     for scales, flip in (((1.0,), True), (SCALES, False), (SCALES, True), ((0.8, *SCALES), True)):
         for merge in ("nms", "fuse"):
             augmented = AugmentedDetector(detector, scales, flip, merge)
             shown = ", ".join(f"{scale:g}" for scale in scales)
-            name = f"scales {shown}{', mirrored' * flip}, {merge}"
-            rows.append(score(name, augmented, dataset))
-    return rows
+            add(f"scales {shown}{', mirrored' * flip}, {merge}", augmented)
 
 
-def score(what: str, detector, dataset: frcnn.Dataset) -> Row:
-    began = time.perf_counter()
+def score(what: str, detector, dataset: frcnn.Dataset, looks: list[int]) -> Row:
+    began, before = time.perf_counter(), looks[0]
     found = detector.detect([sample.image for sample in dataset])
     seconds = (time.perf_counter() - began) / len(dataset)
     result = evaluate_detections(found, dataset.samples, dataset.classes)
     return {
         "what": what,
-        "mAP50": result.voc12["mAP"],
+        "AP50": result.voc12["mAP"],
         "AP": mean_ap(found, dataset),
         "boxes": result.detections / len(dataset),
+        "looks": (looks[0] - before) / len(dataset),
         "seconds": seconds,
     }
 
@@ -190,16 +221,6 @@ def mean_ap(found: Sequence[frcnn.Detections], dataset: frcnn.Dataset) -> float:
     figures.accumulate()
     precision = figures.eval["precision"][:, :, :, 0, -1]
     return float(precision[precision > -1].mean())
-
-
-def show(title: str, rows: list[Row]) -> None:
-    print(f"\n{title}\n{'':<44}{'AP50':>7}{'AP':>7}{'boxes':>8}{'s/picture':>11}{'cost':>7}")
-    for row in rows:
-        cost = row["seconds"] / rows[0]["seconds"]
-        print(
-            f"{row['what']:<44}{row['mAP50']:>7.3f}{row['AP']:>7.3f}{row['boxes']:>8.0f}"
-            f"{row['seconds']:>11.3f}{cost:>7.1f}"
-        )
 
 
 if __name__ == "__main__":
