@@ -14,7 +14,7 @@ import tyro
 
 from frcnn.backend import choose_backend
 from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
-from frcnn.commands.detecting import Evaluate, Predict, evaluate, predict
+from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
 from frcnn.commands.training import Demo, Plan, Resume, demo, plan, resume, start_processes, train
@@ -26,6 +26,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Config: ("train", train),
     Resume: ("train", resume),
     Evaluate: ("evaluate", evaluate),
+    Compare: ("compare", compare),
     Predict: ("predict", predict),
     Convert: ("convert", convert),
     Export: ("export", export),
@@ -63,6 +64,8 @@ def _needs_keras(arguments) -> bool:
     """Whether a backend must be chosen: exported detectors and data sets do without."""
     from frcnn.inference.artefact import is_artefact
 
+    if isinstance(arguments, Compare):
+        return not (is_artefact(arguments.first) and is_artefact(arguments.second))
     if isinstance(arguments, (Evaluate, Predict)):
         return not is_artefact(arguments.run)
     return not isinstance(arguments, ConvertData)

@@ -1,4 +1,4 @@
-"""The commands that use a detector: ``evaluate`` and ``predict``."""
+"""The commands that use a detector: ``evaluate``, ``compare`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,36 @@ class Evaluate:
             hf://OWNER/NAME.
         data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
         split: the images: test, val or another split of the data. Left out: all.
+        diagnose: say what limits the detector, the worst first, and what addresses it; the tables
+            behind it go to --json too.
         json: write the figures to this file.
         strict: stop at the first broken sample.
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    split: Annotated[str | None, arg(metavar="NAME")] = None
+    diagnose: bool = False
+    json: Annotated[str | None, arg(metavar="FILE")] = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Say whether one detector is better than another on the same images, beyond chance.
+
+    Args:
+        first: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
+            hf://OWNER/NAME.
+        second: another.
+        data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
+        split: the images: test, val or another split of the data. Left out: all.
+        json: write the figures to this file.
+        strict: stop at the first broken sample.
+    """
+
+    first: Annotated[Positional[str], arg(metavar="RUN_A")]
+    second: Annotated[Positional[str], arg(metavar="RUN_B")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
     split: Annotated[str | None, arg(metavar="NAME")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
@@ -57,18 +82,45 @@ class Predict:
 
 
 def evaluate(arguments: Evaluate) -> None:
-    """Detect on a data set, print the table, write the JSON."""
-    from frcnn.apps.scoring import score_detector
+    """Detect on a data set, print the table and the diagnosis, write the JSON."""
+    from frcnn.apps.scoring import detect_dataset
     from frcnn.data.dataset import open_dataset
+    from frcnn.evaluation.evaluate import evaluate_detections
     from frcnn.inference.load import load
 
     detector = load(arguments.run)
     dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
     print(dataset.summary())
-    result = score_detector(detector, dataset)
+    found, seconds = detect_dataset(detector, dataset)
+    result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
+    print(result)
+    figures = result.to_dict()
+    if arguments.diagnose:
+        from frcnn.apps.diagnosing import diagnose_detector, training_images
+
+        trained_on = training_images(arguments.run)
+        diagnosis = diagnose_detector(detector, dataset, found, result, trained_on)
+        print(f"\n{diagnosis}")
+        figures["diagnosis"] = diagnosis.to_dict()
+    if arguments.json:
+        write_json(arguments.json, figures)
+
+
+def compare(arguments: Compare) -> None:
+    """Detect with both, print the differences with their intervals, write the JSON."""
+    from frcnn.apps.scoring import detect_dataset
+    from frcnn.data.dataset import open_dataset
+    from frcnn.evaluation.comparison import compare
+    from frcnn.evaluation.plain import plain
+    from frcnn.inference.load import load
+
+    dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
+    print(dataset.summary())
+    found = [detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)]
+    result = compare(*found, dataset.samples, dataset.classes)
     print(result)
     if arguments.json:
-        write_json(arguments.json, result.to_dict())
+        write_json(arguments.json, plain(result.to_dict()))
 
 
 def predict(arguments: Predict) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from frcnn.errors import printable
 from frcnn.evaluation.calibration import Calibration, best_score, calibrate, ranking
 from frcnn.evaluation.confusion import Confusion, confusion_matrix
 from frcnn.evaluation.errors import KINDS, Errors, find_errors
@@ -18,6 +16,7 @@ from frcnn.evaluation.evaluate import Evaluation
 from frcnn.evaluation.greedy import GreedyMatches, greedy_match, quick_ap
 from frcnn.evaluation.limits import Channels, Limit, Measured, Shared, find_limits
 from frcnn.evaluation.matching import pairwise_iou, relabel
+from frcnn.evaluation.plain import plain
 from frcnn.evaluation.probes import find_relabelling, find_shift, without_classes
 from frcnn.evaluation.proposals import AnchorFit, ProposalRecall, proposal_recall
 from frcnn.structures import Detections, Sample
@@ -305,20 +304,3 @@ def _mistakes(
             }
         )
     return result
-
-
-def plain(value: Any) -> Any:
-    """Plain values for JSON: texts without control characters, None for what is not finite."""
-    if isinstance(value, dict):
-        return {plain(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if isinstance(value, (str, Path)):
-        return printable(str(value))
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value

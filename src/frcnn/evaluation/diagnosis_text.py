@@ -90,7 +90,10 @@ def _confusion_lines(of: Diagnosis) -> list[str]:
 
 
 def _score_lines(of: Diagnosis) -> list[str]:
-    lines = [f"Expected calibration error {_figure(of.calibration.error)}", "scores      count  right"]
+    lines = [
+        f"Expected calibration error {_figure(of.calibration.error)}",
+        "scores      count  right",
+    ]
     for row in of.calibration.bins:
         right = np.nan if row["right"] is None else row["right"]
         span = f"{row['from']:.1f} to {row['from'] + 0.1:.1f}"

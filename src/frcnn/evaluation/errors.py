@@ -20,6 +20,7 @@ KINDS = ("classification", "localisation", "both", "duplicate", "background", "m
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
 RIGHT = "right"
 MOST = 100  # detections of a picture that are looked at
+_RECALLS = np.arange(101) / 100
 
 _CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
 
@@ -180,7 +181,8 @@ class _State:
             mine = np.flatnonzero(kept & (labels == label))
             if positives[label]:
                 mine = mine[np.argsort(-matches.scores[mine], kind="stable")]
-                values[label] = interpolated_ap(right[None, mine], positives[label])[0]
+                curve = right[None, mine]
+                values[label] = interpolated_ap(curve, positives[label], recalls=_RECALLS)[0]
             elif len(mine):
                 values[label] = 0.0
         return mean_of(values)
@@ -193,8 +195,9 @@ class _State:
         kept = np.where(concerned, self.mendable, ~self.matches.ignored[0])
         labels = self.matches.labels
         if kind == _CLASSIFICATION:
-            own = self.matches.truth_labels[np.maximum(self.targets, 0)]
-            labels = np.where(concerned & self.mendable, own, labels)
+            labels = labels.copy()
+            moved = concerned & self.mendable
+            labels[moved] = self.matches.truth_labels[self.targets[moved]]
         return self.ap(kept, self.right | (concerned & self.mendable), labels)
 
     def only_right(self) -> float:

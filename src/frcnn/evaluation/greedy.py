@@ -146,7 +146,10 @@ def covered_share(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def interpolated_ap(
-    right: np.ndarray, positives: float, weights: np.ndarray | None = None
+    right: np.ndarray,
+    positives: float,
+    weights: np.ndarray | None = None,
+    recalls: np.ndarray = RECALLS,
 ) -> np.ndarray:
     """COCO's average precision: the mean of the precisions at 101 recalls.
 
@@ -154,6 +157,8 @@ def interpolated_ap(
         right: bool (T, N), detections by falling score.
         positives: how many objects there are to find, above 0.
         weights: float (T, N), how often each detection counts; default once.
+        recalls: float (R,), ascending; default COCO's, of which some, such as 0.57, are a rounding
+            error too high.
 
     Returns:
         float64 (T,), 0..1.
@@ -165,7 +170,7 @@ def interpolated_ap(
     recall = hits / positives
     result = np.zeros(len(right))
     for level in range(len(right)):
-        reached = np.searchsorted(recall[level], RECALLS, side="left")
+        reached = np.searchsorted(recall[level], recalls, side="left")
         result[level] = np.append(precision[level], 0.0)[reached].mean()
     return result
 

@@ -1,12 +1,14 @@
 """Sentences: what limits a detector, the worst first, and the setting that addresses it.
 
 Faults of the whole, such as labels in another order, come before errors of single detections: they
-explain these. Each is told by a measurement of its own, whose least value is stated here.
+explain these. Each is told by a measurement of its own, whose least value is stated here. A fault
+that was mended for trial, and with it most of AP came back, comes before all that may follow from
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isnan
 
@@ -17,10 +19,11 @@ from frcnn.evaluation.errors import Errors
 from frcnn.evaluation.probes import Relabelling, Shift
 from frcnn.evaluation.proposals import AnchorFit, ProposalRecall
 
-CLEAR_GAIN = 0.02  # of AP, and a tenth of what there is, by mending a fault of the whole
+DECISIVE = 0.5  # times the AP there is, by mending a fault
+CLEAR_GAIN = 0.03  # of AP, and a tenth of what there is, by mending a fault of the whole
 LEAST_SHIFT = 1.0  # pixels
 MISFIT = 2.0  # times too large or too small are anchors that do not fit
-MISFIT_GAIN = 0.2  # of the mean IoU with the best anchor
+MISFIT_GAIN = 0.15  # of the mean IoU with the best anchor
 POOR_RECALL = 0.7  # of proposals
 FLAT = 0.25  # standard deviation of scores over their mean
 POOR_RANKING = 0.65
@@ -144,10 +147,14 @@ def find_limits(measured: Measured) -> tuple[Limit, ...]:
         text = "There is no object to find in these images, so nothing can be said."
         return (Limit("no_objects", text, "Name a data set with objects.", 0.0),)
 
-    def by_cost(limits: Iterator[Limit]) -> list[Limit]:
+    def by_cost(limits: Iterable[Limit]) -> list[Limit]:
         return sorted(limits, key=lambda limit: -limit.cost)
 
-    limits = [*by_cost(_faults(measured)), *by_cost(_errors(measured))]
+    faults = list(_faults(measured))
+    proven = {"labels", "shift", "channels"}
+    decisive = [f for f in faults if f.kind in proven and f.cost >= DECISIVE * measured.ap]
+    others = [fault for fault in faults if fault not in decisive]
+    limits = [*by_cost(decisive), *by_cost(others), *by_cost(_errors(measured))]
     if not limits:
         text = f"Nothing stands out: AP is {measured.ap:.3f}, and no kind of error costs much."
         limits = [Limit("none", text, "More and more varied images may help.", 0.0)]
@@ -213,7 +220,7 @@ def _proposals(of: Measured) -> Iterator[Limit]:
 
 def _misfit(fit: AnchorFit) -> bool:
     far = fit.best_factor <= 1 / MISFIT or fit.best_factor >= MISFIT
-    return far and fit.best_mean_iou - fit.mean_iou >= MISFIT_GAIN and fit.fitting < 0.5
+    return far and fit.best_mean_iou - fit.mean_iou >= MISFIT_GAIN
 
 
 def _labels(of: Measured) -> Iterator[Limit]:
@@ -379,7 +386,7 @@ _KINDS = {
 def _detail(kind: str, of: Measured) -> str:
     if kind == "classification" and of.confusion.pairs():
         true, detected, count = of.confusion.pairs()[0]
-        return f"; most often {_shown(true)} is taken for {_shown(detected)} ({count:,} times)"
+        return f"; most often {_shown(true)} is taken for {_shown(detected)} ({count:,} of them)"
     if kind == "missed" and not isnan(of.unproposed):
         return f"; {of.unproposed:.0%} of them are covered by no proposal"
     return ""

@@ -18,6 +18,7 @@ from frcnn.structures import Detections, Sample
 
 _REACH = 64.0  # pixels; boxes are looked for so far off, or twice their side
 _BIN = 2.0  # pixels
+_INEXACT = 0.15  # of its side that a box may lie off
 _ALIKE = 0.7  # width and height of boxes that may be the same agree to this ratio
 _MOST_PAIRS = 2_000_000
 _CLEAR = 0.6  # share of a class's detections that lie on one other class
@@ -92,7 +93,7 @@ def find_shift(
         samples: the pictures with their ground truth.
         classes: how many.
     """
-    votes = [np.zeros((0, 2))]
+    votes = []
     total = 0
     for found, sample in zip(detections, samples, strict=True):
         real = ~np.asarray(sample.difficult)
@@ -101,10 +102,9 @@ def find_shift(
         total += len(votes[-1])
         if total > _MOST_PAIRS:
             break
-    apart = np.concatenate(votes)
-    if len(apart) < _FEWEST:
+    if total < _FEWEST:
         return None
-    x, y = _mode(apart)
+    x, y = _mode(np.concatenate(votes))
     moved = [_moved(each, -x, -y) for each in detections]
     return Shift(x, y, quick_ap(moved, samples, classes))
 
@@ -115,32 +115,34 @@ def _moved(found: Detections, x: float, y: float) -> Detections:
 
 
 def _distances(found: Detections, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Of centres, detection less object, float64 (K, 2)."""
+    """Of centres in x and y, detection less object, and the object's larger side: (K, 3)."""
     if not len(found) or not len(boxes):
-        return np.zeros((0, 2))
-    first, second = found.boxes.astype(np.float64), boxes.astype(np.float64)
-    centres = (first[:, None, :2] + first[:, None, 2:] - second[None, :, :2] - second[None, :, 2:])
-    centres = centres / 2  # (D, G, 2)
-    sides, others = (np.maximum(b[:, 2:] - b[:, :2], 1e-6) for b in (first, second))
-    ratio = sides[:, None] / others[None]
-    alike = (np.minimum(ratio, 1 / ratio) >= _ALIKE).all(axis=-1)
-    reach = np.maximum(_REACH, 2 * others.max(axis=1))
-    near = np.abs(centres).max(axis=-1) <= reach[None]
-    return centres[alike & near & (found.labels[:, None] == labels[None])]
+        return np.zeros((0, 3))
+    ours, theirs = found.boxes.astype(np.float64)[:, None], boxes.astype(np.float64)[None]
+    apart = (ours[..., :2] + ours[..., 2:] - theirs[..., :2] - theirs[..., 2:]) / 2  # (D, G, 2)
+    side, other = (np.maximum(b[..., 2:] - b[..., :2], 1e-6) for b in (ours, theirs))
+    alike = (np.minimum(side / other, other / side) >= _ALIKE).all(axis=-1)
+    larger = np.broadcast_to(other.max(axis=-1), alike.shape)
+    near = np.abs(apart).max(axis=-1) <= np.maximum(_REACH, 2 * larger)
+    chosen = alike & near & (found.labels[:, None] == labels[None])
+    return np.concatenate([apart[chosen], larger[chosen][:, None]], axis=1)
 
 
-def _mode(apart: np.ndarray) -> tuple[float, float]:
-    """The most frequent of 2-D distances (K, 2)."""
+def _mode(votes: np.ndarray) -> tuple[float, float]:
+    """The most frequent of 2-D distances, given with their objects' sides (K, 3)."""
+    apart = votes[:, :2]
     cells = np.round(apart / _BIN).astype(np.int64)
     low = cells.min(axis=0) - 1
     counts = np.zeros(cells.max(axis=0) - low + 2, np.int64)
     np.add.at(counts, tuple((cells - low).T), 1)
-    smooth = sum(
-        np.roll(counts, (dx, dy), (0, 1)) for dx in (-1, 0, 1) for dy in (-1, 0, 1)
-    )  # the margin is empty, so nothing comes in from the other side
+    # The margin is empty, so that nothing comes in from the other side.
+    steps = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    smooth = np.sum([np.roll(counts, step, (0, 1)) for step in steps], axis=0)
     centre = (np.array(np.unravel_index(np.argmax(smooth), counts.shape)) + low) * _BIN
-    close = np.abs(apart - centre).max(axis=1) <= 1.5 * _BIN
-    x, y = np.median(apart[close], axis=0) if close.any() else centre
+    # Large boxes are less exact, in pixels.
+    window = np.maximum(1.5 * _BIN, _INEXACT * votes[:, 2])
+    close = np.abs(apart - centre).max(axis=1) <= window
+    x, y = np.median(apart[close], axis=0)
     return float(x), float(y)
 
 
