@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from keras import ops
 
 from frcnn.inference.predict import Detector
 from frcnn.structures import Detections
@@ -29,16 +28,25 @@ def with_shuffled_names(path: Path) -> Detector:
     return detector
 
 
-def with_untrained_scores(path: Path, noise: float = 0.0) -> Detector:
+def with_untrained_scores(path: Path) -> Detector:
     """The second stage's scores as they are before any training."""
     detector = Detector.load(path)
     for head in detector.model.network.roi_heads:
-        layer = head.classify
-        rng = np.random.default_rng(0)
-        kernel = rng.normal(0, noise, tuple(layer.kernel.shape)) if noise else 0.0
-        layer.kernel.assign(ops.zeros_like(layer.kernel) + kernel)
-        layer.bias.assign(ops.zeros_like(layer.bias))
+        _forget(head.classify)
     return detector
+
+
+def with_untrained_objectness(path: Path) -> Detector:
+    """The first stage's scores as they are before any training."""
+    detector = Detector.load(path)
+    _forget(detector.model.network.rpn.objectness)
+    return detector
+
+
+def _forget(layer) -> None:
+    kernel = np.random.default_rng(0).normal(0, 0.01, tuple(layer.kernel.shape))
+    layer.kernel.assign(kernel)
+    layer.bias.assign(np.zeros(tuple(layer.bias.shape)))
 
 
 def with_swapped_channels(path: Path) -> Detector:

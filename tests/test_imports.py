@@ -29,7 +29,7 @@ ALLOWED = {
 ALLOWED["commands"] = ALLOWED["apps"] | {"apps"}
 ALLOWED["cli"] = ALLOWED["commands"] | {"commands", "backend"}
 ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}
-ALLOWED["__init__"] = ALLOWED["apps"] | {"backend"}
+ALLOWED["__init__"] = ALLOWED["apps"] | {"apps", "backend"}
 
 BACKENDS = {"torch", "torchvision", "triton", "jax", "jaxlib", "tensorflow"}
 # One file for each primitive of which a backend owns a far faster kernel.

@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from frcnn.apps.diagnosing import diagnose as diagnose
     from frcnn.data.dataset import Dataset as Dataset
     from frcnn.data.dataset import open_dataset as open_dataset
     from frcnn.errors import UserError as UserError
@@ -43,6 +44,7 @@ _HOMES = {
     "FasterRCNN": "models.faster_rcnn",
     "Sample": "structures",
     "UserError": "errors",
+    "diagnose": "apps.diagnosing",
     "evaluate": "evaluation.evaluate",
     "load": "inference.load",
     "open_dataset": "data.dataset",
@@ -60,6 +62,7 @@ __all__ = [
     "Sample",
     "UserError",
     "__version__",
+    "diagnose",
     "evaluate",
     "load",
     "open_dataset",

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from frcnn.evaluation.diagnosis import Evidence, diagnose
-from frcnn.evaluation.evaluate import evaluate_detections
+from frcnn.evaluation.diagnosis import Evidence, diagnose_detections
 from frcnn.evaluation.limits import Channels, Shared
 from frcnn.evaluation.proposals import anchor_fit
 from frcnn.structures import Detections, Sample
@@ -14,8 +13,7 @@ from made_detections import CLASSES, moved, renamed, scene
 
 
 def diagnosed(found, samples, classes=CLASSES, **known):
-    evaluation = evaluate_detections(found, samples, classes)
-    return diagnose(evaluation, found, samples, classes, Evidence(**known))
+    return diagnose_detections(found, samples, classes, Evidence(**known))
 
 
 def rescored(found, scores):
@@ -31,7 +29,16 @@ def sound():
     return scene(4, images=40, spread=3.0)
 
 
-WHOLE = {"labels", "random_labels", "shift", "scores", "channels", "anchors", "proposals"}
+WHOLE = {
+    "labels",
+    "random_labels",
+    "shift",
+    "scores",
+    "channels",
+    "anchors",
+    "proposals",
+    "objectness",
+}
 
 
 def test_a_sound_detector_has_no_fault_of_the_whole(sound):
@@ -108,6 +115,16 @@ def test_a_fault_whose_mending_brings_most_back_comes_before_what_follows_from_i
     mixed = [Detections(d.boxes, d.scores, rng.integers(0, 4, len(d)), CLASSES) for d in found]
     diagnosis = diagnosed(mixed, samples, channels=Channels(32, 0.1, 0.5, True))
     assert kinds(diagnosis)[:2] == ["channels", "random_labels"]
+
+
+def test_objectness_that_says_nothing(sound):
+    found, samples = sound
+    rng = np.random.default_rng(0)
+    weak = [d[:2] for d in found]
+    proposals = [Detections(d.boxes, rng.random(len(d)), d.labels, CLASSES) for d in found]
+    first = diagnosed(weak, samples, proposals=proposals).limits[0]
+    assert first.kind == "objectness" and "50% is chance" in first.sentence
+    assert "objectness" not in kinds(diagnosed(weak, samples, proposals=found))
 
 
 def test_exchanged_channels(sound):

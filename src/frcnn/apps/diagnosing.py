@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from frcnn.apps.progress import counting
+from frcnn.apps.scoring import CHUNK, detect_dataset
 from frcnn.data.dataset import Dataset
 from frcnn.data.images import read_image
 from frcnn.data.resizing import scale_for
 from frcnn.data.same_files import same_files
 from frcnn.errors import UserError
 from frcnn.evaluation.comparison import compare
-from frcnn.evaluation.diagnosis import Diagnosis, Evidence, diagnose
-from frcnn.evaluation.evaluate import Evaluation
+from frcnn.evaluation.diagnosis import Diagnosis, Evidence, diagnose_detections
 from frcnn.evaluation.limits import Channels, Shared
 from frcnn.evaluation.proposals import COUNTS, AnchorFit, anchor_fit
 from frcnn.inference.pictures import PictureDetector
@@ -25,38 +25,37 @@ PROPOSED = 300  # pictures whose proposals are looked at
 SWAPPED = 32  # pictures tried with red and blue exchanged
 _AT_ONCE = 4  # of them in memory
 _RESAMPLES = 300
-_CHUNK = 64
 
 
-def diagnose_detector(
+def diagnose(
     detector: PictureDetector,
     dataset: Dataset,
-    detections: Sequence[Detections],
-    evaluation: Evaluation,
-    trained_on: Sequence[Path] | None = None,
+    run: str | Path | None = None,
+    detections: Sequence[Detections] | None = None,
 ) -> Diagnosis:
     """Find out what limits a detector.
 
-    Beside what it found, its proposals on up to 300 pictures are looked at, and what it finds on
+    Beside what it finds, its proposals on up to 300 pictures are looked at, and what it finds on
     up to 32 with red and blue exchanged.
 
     Args:
         detector: the detector; an exported one has no proposals to be asked for.
         dataset: the labelled pictures.
-        detections: what it found on them, in their order.
-        evaluation: its scores on them.
-        trained_on: pictures that it was trained on, as ``training_images`` gives them.
+        run: the detector's run folder, or a file in it, that says what it was trained on.
+        detections: what it found on the pictures, in their order. Left out: it is run on them.
 
     Raises:
         UserError: a picture cannot be read.
     """
+    if detections is None:
+        detections, _ = detect_dataset(detector, dataset)
     evidence = Evidence(
         _proposals(detector, dataset),
         _anchors(detector, dataset),
         _channels(detector, dataset, detections),
-        _shared(dataset, trained_on),
+        None if run is None else _shared(dataset, training_images(run)),
     )
-    return diagnose(evaluation, detections, dataset.samples, dataset.classes, evidence)
+    return diagnose_detections(detections, dataset.samples, dataset.classes, evidence)
 
 
 def training_images(reference: str | Path) -> list[Path] | None:
@@ -93,8 +92,8 @@ def _proposals(detector: PictureDetector, dataset: Dataset) -> list[Detections |
     chosen = spread(len(dataset), PROPOSED)
     proposals: list[Detections | None] = [None] * len(dataset)
     with counting("proposing", len(chosen)) as advance:
-        for start in range(0, len(chosen), _CHUNK):
-            part = chosen[start : start + _CHUNK]
+        for start in range(0, len(chosen), CHUNK):
+            part = chosen[start : start + CHUNK]
             paths = [dataset[i].image for i in part]
             for i, found in zip(part, propose(paths, max(COUNTS), progress=advance), strict=True):
                 proposals[i] = found

@@ -96,10 +96,9 @@ def evaluate(arguments: Evaluate) -> None:
     print(result)
     figures = result.to_dict()
     if arguments.diagnose:
-        from frcnn.apps.diagnosing import diagnose_detector, training_images
+        from frcnn.apps.diagnosing import diagnose
 
-        trained_on = training_images(arguments.run)
-        diagnosis = diagnose_detector(detector, dataset, found, result, trained_on)
+        diagnosis = diagnose(detector, dataset, arguments.run, found)
         print(f"\n{diagnosis}")
         figures["diagnosis"] = diagnosis.to_dict()
     if arguments.json:
@@ -116,8 +115,10 @@ def compare(arguments: Compare) -> None:
 
     dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
     print(dataset.summary())
-    found = [detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)]
-    result = compare(*found, dataset.samples, dataset.classes)
+    first, second = (
+        detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)
+    )
+    result = compare(first, second, dataset.samples, dataset.classes)
     print(result)
     if arguments.json:
         write_json(arguments.json, plain(result.to_dict()))

@@ -10,6 +10,8 @@ from pathlib import Path
 from frcnn.data.images import MAX_BYTES
 from frcnn.files import open_file
 
+_BLOCK = 1 << 20  # bytes
+
 
 def same_files(files: Sequence[Path], others: Iterable[Path]) -> list[int]:
     """Which files are among others, or have the same bytes as one of them.
@@ -53,6 +55,9 @@ def _digest(file: Path) -> bytes:
     """Of the bytes; none if they cannot be read."""
     try:
         with open_file(file, MAX_BYTES) as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+            return digest.digest()
     except OSError:
         return b""

@@ -20,14 +20,14 @@ class Calibration:
             under the ROC curve); 0.5 is chance. NaN where one of the two is missing.
         spread: standard deviation of the scores.
         bins: for each tenth of 0..1 ``from``, ``count``, ``score`` (mean) and ``right`` (share);
-            the last two are None where it is empty.
+            the last two are NaN where it is empty.
     """
 
     error: float
     bias: float
     ranking: float
     spread: float
-    bins: tuple[dict[str, float | None], ...]
+    bins: tuple[dict[str, float], ...]
 
     def to_dict(self) -> dict:
         """Plain values, by the names of the arguments."""
@@ -64,8 +64,8 @@ def calibrate(scores: np.ndarray, right: np.ndarray) -> Calibration:
             {
                 "from": index / BINS,
                 "count": int(counts[index]),
-                "score": float(means[index]) if counts[index] else None,
-                "right": float(shares[index]) if counts[index] else None,
+                "score": float(means[index]) if counts[index] else nothing,
+                "right": float(shares[index]) if counts[index] else nothing,
             }
             for index in range(BINS)
         ),
@@ -81,6 +81,18 @@ def ranking(scores: np.ndarray, right: np.ndarray) -> float:
     ends = np.cumsum(counts)
     ranks = (ends - (counts - 1) / 2)[place]  # equal scores share their mean rank
     return float((ranks[right].sum() - hits * (hits + 1) / 2) / (hits * misses))
+
+
+def object_ranking(scores: np.ndarray, overlap: np.ndarray) -> float:
+    """Whether boxes on objects are scored above boxes beside them, as ``ranking``.
+
+    Args:
+        scores: float (N,).
+        overlap: float (N,), IoU of each box with the object that it overlaps most. From 0.5 on it
+            is on that, below 0.3 beside all; what lies between is left out.
+    """
+    clear = (overlap >= 0.5) | (overlap < 0.3)
+    return ranking(scores[clear], overlap[clear] >= 0.5)
 
 
 def best_score(scores: np.ndarray, right: np.ndarray, objects: int) -> tuple[float, float]:

@@ -106,7 +106,7 @@ def confusion_matrix(
         true = np.where(taken >= 0, np.append(labels, none)[taken], none)
         np.add.at(matrix, (true[counted], found.labels[counted]), 1)
         missed = np.setdiff1d(np.arange(len(labels)), taken)
-        np.add.at(matrix, (labels[missed], none), 1)
+        np.add.at(matrix[:, none], labels[missed], 1)
     return Confusion(matrix, tuple(classes), score)
 
 

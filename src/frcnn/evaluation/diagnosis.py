@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from frcnn.evaluation.calibration import Calibration, best_score, calibrate, ranking
+from frcnn.evaluation.calibration import Calibration, best_score, calibrate, object_ranking
 from frcnn.evaluation.confusion import Confusion, confusion_matrix
 from frcnn.evaluation.errors import KINDS, Errors, find_errors
-from frcnn.evaluation.evaluate import Evaluation
+from frcnn.evaluation.evaluate import Evaluation, evaluate_detections
 from frcnn.evaluation.greedy import GreedyMatches, greedy_match, quick_ap
 from frcnn.evaluation.limits import Channels, Limit, Measured, Shared, find_limits
 from frcnn.evaluation.matching import pairwise_iou, relabel
@@ -93,9 +93,10 @@ class Diagnosis:
         ``confusion`` {matrix, classes, score}; ``calibration`` {error, bias, ranking, spread,
         bins [{from, count, score, right}]}; ``sizes``, ``crowding``, ``per_class``, ``curves``,
         ``worst``, ``mistakes`` as the arguments; ``proposals`` {recall {count: {size: share}},
-        average {count: share}, objects {size: count}, images} or None; ``anchors`` {mean_iou,
-        fitting, best_factor, best_mean_iou, object_side, smallest, largest} or None; ``channels``
-        {images, ap, swapped_ap, sure} or None; ``shared`` {shared, images, examples} or None.
+        average {count: share}, objects {size: count}, images, ranking} or None; ``anchors``
+        {mean_iou, fitting, best_factor, best_mean_iou, object_side, smallest, largest} or None;
+        ``channels`` {images, ap, swapped_ap, sure} or None; ``shared`` {shared, images, examples}
+        or None.
         """
         known = self.evidence
         values = {
@@ -125,17 +126,15 @@ class Diagnosis:
         return describe(self)
 
 
-def diagnose(
-    evaluation: Evaluation,
+def diagnose_detections(
     detections: Sequence[Detections],
     samples: Sequence[Sample],
     classes: Sequence[str],
-    evidence: Evidence = Evidence(),
+    evidence: Evidence | None = None,
 ) -> Diagnosis:
     """Find out what limits a detector.
 
     Args:
-        evaluation: its scores on these samples.
         detections: what it found, one entry a picture, in the order of ``samples``.
         samples: the pictures with their ground truth.
         classes: the names the labels of ``samples`` index.
@@ -144,6 +143,8 @@ def diagnose(
     Raises:
         ValueError: detections that do not fit the samples.
     """
+    evidence = evidence or Evidence()
+    evaluation = evaluate_detections(detections, samples, classes)
     errors = find_errors(detections, samples, classes)
     found = [relabel(each, classes) for each in detections]
     matches = greedy_match(found, samples, [0.5])
@@ -221,7 +222,7 @@ def _crowding(
     objects = np.array([int((~np.asarray(s.difficult)).sum()) for s in samples], np.int64)
     rows = {}
     for name, (low, high) in CROWDS.items():
-        chosen = np.flatnonzero((objects >= low) & (objects <= high))
+        chosen = np.flatnonzero((objects >= low) & (objects <= high)).tolist()
         ap = quick_ap([found[i] for i in chosen], [samples[i] for i in chosen], classes)
         rows[name] = {"AP": ap, "images": len(chosen), "objects": int(objects[chosen].sum())}
     return rows
@@ -240,14 +241,11 @@ def _curves(evaluation: Evaluation) -> dict[str, dict[str, list[float]]]:
 
 
 def _object_ranking(found: Sequence[Detections], samples: Sequence[Sample]) -> float:
-    """Of detections on any object (IoU 0.5) and beside all (below 0.3)."""
     scores, best = [np.zeros(0)], [np.zeros(0)]
     for each, sample in zip(found, samples, strict=True):
         scores.append(each.scores)
         best.append(pairwise_iou(each.boxes, sample.boxes).max(axis=1, initial=0.0))
-    overlap, values = np.concatenate(best), np.concatenate(scores)
-    clear = (overlap >= 0.5) | (overlap < 0.3)
-    return ranking(values[clear], overlap[clear] >= 0.5)
+    return object_ranking(np.concatenate(scores), np.concatenate(best))
 
 
 def _measure_proposals(
@@ -280,7 +278,7 @@ def _worst(matches: GreedyMatches, samples: Sequence[Sample], score: float) -> l
             "false": int(false[i]),
             "found": int(found[i]),
         }
-        for i in order
+        for i in order.tolist()
         if objects[i] - found[i] + false[i]
     ]
 
@@ -289,10 +287,11 @@ def _mistakes(
     errors: Errors, found: Sequence[Detections], samples: Sequence[Sample]
 ) -> list[dict[str, Any]]:
     wrong = np.flatnonzero(errors.kinds >= 0)
-    scores = np.array([found[errors.images[i]].scores[errors.rows[i]] for i in wrong])
+    places = [(int(errors.images[i]), int(errors.rows[i])) for i in wrong]
+    scores = np.array([found[picture].scores[row] for picture, row in places])
     result = []
-    for i in wrong[np.argsort(-scores, kind="stable")[:MISTAKES]]:
-        picture, row = int(errors.images[i]), int(errors.rows[i])
+    for i in np.argsort(-scores, kind="stable")[:MISTAKES]:
+        picture, row = places[i]
         each = found[picture]
         result.append(
             {
@@ -300,7 +299,7 @@ def _mistakes(
                 "box": [round(float(value), 1) for value in each.boxes[row]],
                 "class": each.classes[each.labels[row]],
                 "score": float(each.scores[row]),
-                "kind": KINDS[errors.kinds[i]],
+                "kind": KINDS[errors.kinds[wrong[i]]],
             }
         )
     return result

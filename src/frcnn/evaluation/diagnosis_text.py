@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from frcnn.errors import printable
 
 if TYPE_CHECKING:
@@ -95,9 +93,8 @@ def _score_lines(of: Diagnosis) -> list[str]:
         "scores      count  right",
     ]
     for row in of.calibration.bins:
-        right = np.nan if row["right"] is None else row["right"]
         span = f"{row['from']:.1f} to {row['from'] + 0.1:.1f}"
-        lines.append(f"{span}  {row['count']:>6,}  {_figure(right):>5}")
+        lines.append(f"{span}  {row['count']:>6,}  {_figure(row['right']):>5}")
     return lines
 
 

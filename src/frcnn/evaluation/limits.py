@@ -208,6 +208,18 @@ def _proposals(of: Measured) -> Iterator[Limit]:
             f"a {'larger' if fit.best_factor < 1 else 'smaller'} --size.",
             max(1 - recall, (fit.best_mean_iou - fit.mean_iou) / 2),
         )
+    elif of.proposals.ranking < POOR_RANKING and of.errors.ap50 < 0.8:
+        few = min(of.proposals.recall)
+        yield Limit(
+            "objectness",
+            f"The first stage does not tell objects from background: a proposal on an object is "
+            f"above one beside all in {of.proposals.ranking:.0%} of cases, where 50% is chance; "
+            f"{few:,} proposals an image cover {of.proposals.recall[few]['all']:.0%} of the "
+            f"objects, {covered}.",
+            "The objectness of the RPN is not trained: check that it is not frozen, its learning "
+            "rate, and that its weights were loaded.",
+            1 - of.errors.ap50,
+        )
     elif recall < POOR_RECALL:
         yield Limit(
             "proposals",
@@ -240,10 +252,12 @@ def _labels(of: Measured) -> Iterator[Limit]:
     if lost >= LOST_CLASSES and of.association < POOR_ASSOCIATION and not _flat(of):
         yield Limit(
             "random_labels",
-            f"The classes look shuffled: the class detected says little about the true one "
+            f"The classes are not told apart, as if the labels had been shuffled: the class "
+            f"detected says little about the true one "
             f"(association {of.association:.2f} of 1). If there were but one class, AP50 would be "
             f"{of.one_class_ap50:.3f} instead of {of.errors.ap50:.3f}.",
-            "Check the labels of the training data, and those here, for a mix-up of classes.",
+            "Check the labels of the training data, and those here, for a mix-up of classes; if "
+            "they are right, train longer.",
             lost,
         )
 
@@ -278,7 +292,7 @@ def _channels(of: Measured) -> Iterator[Limit]:
 
 def _flat(of: Measured) -> bool:
     scores = of.calibration
-    means = [each["count"] * (each["score"] or 0.0) for each in scores.bins]
+    means = [each["count"] * each["score"] for each in scores.bins if each["count"]]
     return of.detections > 0 and scores.spread < FLAT * sum(means) / of.detections
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from frcnn.evaluation.calibration import object_ranking
 from frcnn.evaluation.greedy import THRESHOLDS
 from frcnn.evaluation.matching import pairwise_iou
 from frcnn.structures import Detections, Sample
@@ -29,6 +30,8 @@ class ProposalRecall:
         average: proposals a picture -> the share, averaged over IoU 0.50, 0.55, ... 0.95.
         objects: size -> how many objects.
         images: pictures measured on.
+        ranking: the probability that a proposal on an object (IoU 0.5) has a higher objectness than
+            one beside all (below 0.3); 0.5 is chance.
         covered: bool (M,), by object, difficult ones included: whether the most proposals cover it.
     """
 
@@ -36,6 +39,7 @@ class ProposalRecall:
     average: dict[int, float]
     objects: dict[str, int]
     images: int
+    ranking: float
     covered: np.ndarray
 
     def to_dict(self) -> dict:
@@ -45,6 +49,7 @@ class ProposalRecall:
             "average": {str(count): value for count, value in self.average.items()},
             "objects": dict(self.objects),
             "images": self.images,
+            "ranking": self.ranking,
         }
 
 
@@ -63,12 +68,14 @@ def proposal_recall(
     """
     best = np.zeros((len(counts), sum(len(each.boxes) for each in samples)))
     first = 0
+    ranked: list[np.ndarray] = [np.zeros((2, 0))]  # objectness, best IoU
     for found, sample in zip(proposals, samples, strict=True):
         last = first + len(sample.boxes)
         order = np.argsort(-found.scores, kind="stable")[: max(counts)]
         overlap = pairwise_iou(found.boxes[order], sample.boxes)  # (P, G)
         for index, count in enumerate(counts):
             best[index, first:last] = overlap[:count].max(axis=0, initial=0.0)
+        ranked.append(np.stack([found.scores[order], overlap.max(axis=1, initial=0.0)]))
         first = last
     real = ~np.concatenate([np.zeros(0, bool), *(np.asarray(s.difficult) for s in samples)])
     areas = np.concatenate([np.zeros(0), *(np.asarray(s.areas) for s in samples)])
@@ -82,6 +89,7 @@ def proposal_recall(
         {count: _mean(levels[i]) for i, count in enumerate(counts)},
         {name: int(chosen.sum()) for name, chosen in groups.items()},
         len(samples),
+        object_ranking(*np.concatenate(ranked, axis=1)),
         best[int(np.argmax(counts))] >= FITTING,
     )
 
