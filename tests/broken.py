@@ -36,13 +36,6 @@ def with_untrained_scores(path: Path) -> Detector:
     return detector
 
 
-def with_untrained_objectness(path: Path) -> Detector:
-    """The first stage's scores as they are before any training."""
-    detector = Detector.load(path)
-    _forget(detector.model.network.rpn.objectness)
-    return detector
-
-
 def _forget(layer) -> None:
     kernel = np.random.default_rng(0).normal(0, 0.01, tuple(layer.kernel.shape))
     layer.kernel.assign(kernel)

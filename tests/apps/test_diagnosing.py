@@ -15,7 +15,6 @@ from broken import (
     with_large_anchors,
     with_shuffled_names,
     with_swapped_channels,
-    with_untrained_objectness,
     with_untrained_scores,
 )
 from frcnn.apps.diagnosing import spread, training_images
@@ -117,7 +116,6 @@ def test_the_sound_detector_has_errors_but_no_fault(trained):
         (with_shuffled_names, "labels", "'square' is 'disc'"),
         (Shifted.load, "shift", "pixels too far to the right and"),
         (with_untrained_scores, "scores", "scores do not tell right from wrong"),
-        (with_untrained_objectness, "objectness", "does not tell objects from background"),
         (with_swapped_channels, "channels", "Red and blue are exchanged"),
     ],
 )
