@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from frcnn.apps.diagnosing import diagnose as diagnose
+    from frcnn.apps.training import train as train
     from frcnn.data.dataset import Dataset as Dataset
     from frcnn.data.dataset import open_dataset as open_dataset
     from frcnn.errors import UserError as UserError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from frcnn.structures import Detections as Detections
     from frcnn.structures import Sample as Sample
     from frcnn.training.config import Config as Config
-    from frcnn.training.train import train as train
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "load": "inference.load",
     "open_dataset": "data.dataset",
-    "train": "training.train",
+    "train": "apps.training",
 }
 
 __all__ = [

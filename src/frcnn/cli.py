@@ -17,7 +17,18 @@ from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
-from frcnn.commands.training import Demo, Plan, Resume, demo, plan, resume, start_processes, train
+from frcnn.commands.training import (
+    Demo,
+    Plan,
+    Report,
+    Resume,
+    demo,
+    plan,
+    report,
+    resume,
+    start_processes,
+    train,
+)
 from frcnn.errors import UserError, printable
 from frcnn.export.formats import FORMATS
 from frcnn.training.config import Config
@@ -29,6 +40,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Compare: ("compare", compare),
     Predict: ("predict", predict),
     Convert: ("convert", convert),
+    Report: ("report", report),
     Export: ("export", export),
     Plan: ("plan", plan),
     Presets: ("presets", presets),

@@ -105,7 +105,7 @@ def test_nothing_found_and_nothing_to_find():
 
 def test_more_than_a_hundred_detections_of_a_picture_are_cut():
     truth = Sample("a.jpg", np.array([[0, 0, 10, 10]]), [0])
-    boxes = [[200 + i, 0, 210 + i, 10] for i in range(100)] + [[0, 0, 10, 10]]
-    found = of(boxes, [0] * 101, [*np.linspace(0.9, 0.5, 100), 0.1])
+    boxes = [[0, 0, 10, 10]] + [[200 + i, 0, 210 + i, 10] for i in range(100)]
+    found = of(boxes, [0] * 101, [0.1, *np.linspace(0.9, 0.5, 100)])
     errors = find_errors([found], [truth], CLASSES)
-    assert len(errors.kinds) == 100 and errors.counts["missed"] == 1
+    assert errors.rows.tolist() == list(range(1, 101)) and errors.counts["missed"] == 1

@@ -49,11 +49,36 @@ def diagnose(
     """
     if detections is None:
         detections, _ = detect_dataset(detector, dataset)
+    trained_on = None if run is None else training_images(run)
+    return diagnose_found(detector, dataset, detections, trained_on)
+
+
+def diagnose_found(
+    detector: PictureDetector,
+    dataset: Dataset,
+    detections: Sequence[Detections],
+    trained_on: Sequence[Path] | None,
+    proposed: int = PROPOSED,
+    swapped: int = SWAPPED,
+) -> Diagnosis:
+    """Find out what limits a detector from what it found.
+
+    Args:
+        detector: as of ``diagnose``, and so are the next two.
+        dataset: the labelled pictures.
+        detections: what it found on them.
+        trained_on: pictures that it was trained on, as far as they are known.
+        proposed: pictures whose proposals are looked at, at most.
+        swapped: pictures tried with red and blue exchanged, at most.
+
+    Raises:
+        UserError: a picture cannot be read.
+    """
     evidence = Evidence(
-        _proposals(detector, dataset),
+        _proposals(detector, dataset, proposed),
         _anchors(detector, dataset),
-        _channels(detector, dataset, detections),
-        None if run is None else _shared(dataset, training_images(run)),
+        _channels(detector, dataset, detections, swapped),
+        _shared(dataset, trained_on),
     )
     return diagnose_detections(detections, dataset.samples, dataset.classes, evidence)
 
@@ -85,11 +110,13 @@ def spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
-def _proposals(detector: PictureDetector, dataset: Dataset) -> list[Detections | None] | None:
+def _proposals(
+    detector: PictureDetector, dataset: Dataset, most: int
+) -> list[Detections | None] | None:
     propose = getattr(detector, "proposals", None)
     if propose is None:
         return None
-    chosen = spread(len(dataset), PROPOSED)
+    chosen = spread(len(dataset), most)
     proposals: list[Detections | None] = [None] * len(dataset)
     with counting("proposing", len(chosen)) as advance:
         for start in range(0, len(chosen), CHUNK):
@@ -111,9 +138,9 @@ def _anchors(detector: PictureDetector, dataset: Dataset) -> AnchorFit | None:
 
 
 def _channels(
-    detector: PictureDetector, dataset: Dataset, detections: Sequence[Detections]
+    detector: PictureDetector, dataset: Dataset, detections: Sequence[Detections], most: int
 ) -> Channels | None:
-    chosen = spread(len(dataset), SWAPPED)
+    chosen = spread(len(dataset), most)
     if not len(chosen):
         return None
     swapped: list[Detections] = []

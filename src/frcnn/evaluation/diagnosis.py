@@ -68,6 +68,7 @@ class Diagnosis:
             ``kind``.
         proposals: of the RPN, or None where they are unknown.
         evidence: what was known beside the detections.
+        evaluation: the usual scores.
     """
 
     limits: tuple[Limit, ...]
@@ -84,6 +85,7 @@ class Diagnosis:
     mistakes: list[dict[str, Any]] = field(repr=False)
     proposals: ProposalRecall | None
     evidence: Evidence = field(repr=False)
+    evaluation: Evaluation = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes None.
@@ -203,6 +205,7 @@ def diagnose_detections(
         _mistakes(errors, found, samples),
         proposals,
         evidence,
+        evaluation,
     )
 
 

@@ -37,7 +37,8 @@ class Errors:
         false_negatives: how much it rises when the objects without a right detection are gone.
         counts: kind -> how many.
         images: int64 (N,), number of the picture of each detection.
-        rows: int64 (N,), its row in the picture's ``Detections``.
+        rows: int64 (N,), its row in the picture's ``Detections``, in which only classes of the data
+            set count.
         kinds: int64 (N,), index into ``KINDS``, -1 where the detection is right.
         missed: int64 (K,), numbers of the objects that are missed, counted through the data set.
     """
@@ -78,7 +79,9 @@ def find_errors(
         ValueError: detections that do not fit the samples.
     """
     check_pairs(detections, samples, classes)
-    found = [_first(relabel(each, classes)) for each in detections]
+    named = [relabel(each, classes) for each in detections]
+    kept = [_most_confident(each) for each in named]
+    found = [each[rows] for each, rows in zip(named, kept, strict=True)]
     state = _State(found, samples, len(classes))
     base = state.ap()
     gains = {kind: _rise(state.mended(index), base) for index, kind in enumerate(KINDS)}
@@ -93,16 +96,15 @@ def find_errors(
         state.all_found() - base,
         dict(zip(KINDS, counts.tolist(), strict=True)),
         matches.images,
-        matches.rows,
+        np.array([kept[i][row] for i, row in zip(matches.images, matches.rows, strict=True)], int),
         np.where(matches.ignored[0], -1, state.kinds),
         np.flatnonzero(state.missed),
     )
 
 
-def _first(found: Detections) -> Detections:
-    if len(found) <= MOST:
-        return found
-    return found[np.sort(np.argsort(-found.scores, kind="stable")[:MOST])]
+def _most_confident(found: Detections) -> np.ndarray:
+    """The rows that are looked at, ascending."""
+    return np.sort(np.argsort(-found.scores, kind="stable")[:MOST])
 
 
 def _rise(value: float, base: float) -> float:
