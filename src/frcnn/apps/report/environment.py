@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import keras
 
 from frcnn.inference.pictures import available_cores
+from frcnn.training.device_memory import on_gpu
 
 _PACKAGES = ("frcnn", "keras", "numpy", "opencv-python-headless")
 
@@ -18,7 +19,7 @@ def environment() -> dict[str, str]:
     backend = keras.config.backend()
     found = {name: _version(name) for name in _PACKAGES}
     found["backend"] = f"{backend} {importlib.import_module(backend).__version__}"
-    found["devices"] = ", ".join(keras.distribution.list_devices()) or "cpu"
+    found["device"] = "GPU" if on_gpu() else "CPU"
     found["cores"] = str(available_cores())
     found["python"] = platform.python_version()
     found["system"] = platform.platform()

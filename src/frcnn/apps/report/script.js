@@ -29,11 +29,12 @@
   }
   const asked = location.hash.slice(1);
   show(panels.some((panel) => panel.id === asked) ? asked : panels[0].id);
+  addEventListener("load", () => scrollTo(0, 0)); // not to the section that the address names
 
   // Pictures: boxes are drawn over them as the slider and the filters say.
   const slider = document.getElementById("score");
   if (!slider) return;
-  const data = JSON.parse(document.getElementById("pictures").textContent);
+  const data = JSON.parse(document.getElementById("gallery-data").textContent);
   const shownScore = document.getElementById("shown-score");
   const classes = document.getElementById("class");
   const kinds = document.getElementById("kind");

@@ -35,7 +35,7 @@ from frcnn.training.run import Run, write_whole
 from frcnn.training.splits import open_splits
 from frcnn.training.train import Finished
 
-PROPOSED = 64  # pictures whose proposals are looked at
+PROPOSED = 32  # pictures whose proposals are looked at
 SWAPPED = 16  # pictures tried with red and blue exchanged
 AUDITED = 1000  # pictures that are decoded to look for copies among them; of more, none
 _MOST_HISTORY = 1 << 24  # bytes
@@ -124,7 +124,7 @@ def _write(
     page = assemble(
         f"Report on {run.folder.resolve().name}",
         _described(config, dataset),
-        {key: panel for key, panel in panels.items()},
+        panels,
         embedded(gallery.to_dict()),
         f"Made {made} in {timing['this report']}.",
     )
