@@ -68,6 +68,8 @@ WITHOUT_KERAS = {
     "cli.py",
     "apps/predictions.py",
     "apps/scoring.py",
+    "apps/serve/running.py",
+    "apps/serve/server.py",
     "data/writing.py",
     "evaluation/evaluate.py",
     "export/formats.py",

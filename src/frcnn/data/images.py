@@ -83,6 +83,14 @@ def read_reduced(
         ImageError: as ``read_image``.
     """
     path, data = _read(path)
+    return decode_reduced(data, path, short, long, zoom)
+
+
+def decode_reduced(
+    data: bytes, name: str | os.PathLike, short: int, long: int, zoom: float = 1.0
+) -> tuple[np.ndarray, int]:
+    """As ``read_reduced``, of a file's bytes; ``name`` is what an error calls it."""
+    path = Path(name)
     size = _checked_size(path, data)
     by = reduction(size, short, long, zoom) if data.startswith(_JPEG) else 1
     return _decode(path, data, size, by), by
