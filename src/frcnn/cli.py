@@ -17,6 +17,7 @@ from frcnn.commands.datasets import ConvertData, convert_data
 from frcnn.commands.detecting import Evaluate, Predict, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
+from frcnn.commands.serving import Serve, serve
 from frcnn.commands.training import Demo, Plan, Resume, demo, plan, resume, start_processes, train
 from frcnn.errors import UserError, printable
 from frcnn.export.formats import FORMATS
@@ -27,6 +28,7 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Resume: ("train", resume),
     Evaluate: ("evaluate", evaluate),
     Predict: ("predict", predict),
+    Serve: ("serve", serve),
     Convert: ("convert", convert),
     Export: ("export", export),
     Plan: ("plan", plan),
@@ -62,7 +64,7 @@ def _needs_keras(arguments) -> bool:
     """Whether a backend must be chosen: exported detectors and data sets do without."""
     from frcnn.inference.artefact import is_artefact
 
-    if isinstance(arguments, (Evaluate, Predict)):
+    if isinstance(arguments, (Evaluate, Predict, Serve)):
         return not is_artefact(arguments.run)
     return not isinstance(arguments, ConvertData)
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_served_is_a_sentence(model, arguments, message, capsys):
         with pytest.raises(SystemExit) as caught:
             main(["serve", str(model), *given])
     assert caught.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_missing_library_is_a_sentence(model, capsys, monkeypatch):

@@ -70,7 +70,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         advice = " Choose another --port." if error.errno == errno.EADDRINUSE else ""
-        raise UserError(f"{host}:{port} cannot be listened on: {error.strerror}.{advice}") from None
+        reason = str(error.strerror).partition(" (while")[0]
+        raise UserError(f"{host}:{port} cannot be listened on: {reason}.{advice}") from None
     with listener:
         yield listener
 
