@@ -59,8 +59,6 @@ class Guard:
         refusal = self._refusal(scope)
         try:
             await (refusal or self._app)(scope, exchange.receive, exchange.send)
-        except _Untaken:
-            pass  # uvicorn closes the connection
         finally:
             self.held -= exchange.size
             path = scope["path"] if scope["path"] in self._paths else "other"
@@ -148,17 +146,10 @@ class _Exchange:
             message = {**message, "headers": _with_headers(message["headers"], early)}
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if early and last:
-            await self._hand_over({**message, "more_body": True})
+            await self._send({**message, "more_body": True})
             await self._drain()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await self._hand_over(message)
-
-    async def _hand_over(self, message: Message) -> None:
-        try:
-            async with asyncio.timeout(self._settings.patience):
-                await self._send(message)
-        except TimeoutError:
-            raise _Untaken from None
+        await self._send(message)
 
     async def _drain(self) -> None:
         """Read what is still coming, for a while: it is thrown away."""
@@ -168,10 +159,6 @@ class _Exchange:
                     self._complete = not (await self._receive()).get("more_body", False)
         except TimeoutError:
             pass
-
-
-class _Untaken(Exception):
-    """A client does not take its answer."""
 
 
 def too_large(most: int) -> str:

@@ -21,7 +21,7 @@ class Settings:
         body: most bytes of a request.
         bodies: most bytes of all requests that are being answered; more are refused with 503.
         rate: requests a second that one address may make in the long run; 0: any.
-        patience: seconds within which a request must have arrived, and an answer been taken.
+        patience: seconds within which a request must have arrived.
         linger: seconds for which the rest of a refused request is read, so that its sender, who
             writes before it reads, gets to see the answer.
 
