@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from frcnn.commands.output import write_json
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,19 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Detect objects in pictures and draw them.
+    """Detect objects in pictures, or in a video, and draw them.
 
     Args:
         run: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
             hf://OWNER/NAME.
-        images: picture files and folders of pictures.
+        images: picture files and folders of pictures; or one video: a file, camera, camera:1 or
+            rtsp://ADDRESS, the last three until Ctrl-C.
         score: leave out detections scored lower.
-        out: the folder for the drawn pictures. Left out: predictions, or none with --json.
+        out: the folder for the drawn pictures, or a video's file, such as out.mp4. Left out:
+            predictions, or none with --json.
         json: write the detections to this file.
+        track: follow objects from frame to frame of a video: each gets a number. Detections scored
+            a fifth of --score may go on with a track.
         ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
             go, predictions.json if left out. Parquet files, with a column path or image (a file's
             bytes) and name, are pictures too.
@@ -53,6 +57,7 @@ class Predict:
     score: float = 0.5
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
+    track: bool = False
     ray: bool = False
 
 
@@ -76,7 +81,12 @@ def predict(arguments: Predict) -> None:
     from frcnn.apps.predictions import write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
+    from frcnn.inference.video import is_video
 
+    if any(map(is_video, arguments.images)):
+        return _predict_video(arguments)
+    if arguments.track:
+        raise UserError("--track follows objects through a video: name one.")
     if arguments.ray:
         return _predict_with_ray(arguments)
     images = find_images(arguments.images)
@@ -84,6 +94,23 @@ def predict(arguments: Predict) -> None:
     rows = write_predictions(load(arguments.run), images, arguments.score, out)
     if arguments.json:
         write_json(arguments.json, rows)
+
+
+def _predict_video(arguments: Predict) -> None:
+    from frcnn.apps.video_predictions import video_file, write_video_predictions
+    from frcnn.inference.load import load
+
+    if len(arguments.images) > 1 or arguments.ray:
+        raise UserError("A video is predicted on alone: without other files, and without --ray.")
+    out = arguments.out or (None if arguments.json else "predictions")
+    source = arguments.images[0]
+    file = video_file(source, out) if out else None
+    detector = load(arguments.run)
+    done = write_video_predictions(
+        detector, source, arguments.score, file, arguments.json, arguments.track
+    )
+    where = f"; drawn in {file}" if file else ""
+    print(printable(f"{done} scored {arguments.score} or more{where}."))
 
 
 def _predict_with_ray(arguments: Predict) -> None:
