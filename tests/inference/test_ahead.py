@@ -64,4 +64,5 @@ def test_of_what_is_live_the_oldest_are_dropped():
     items = ahead(live(), 3, newest=True)
     first = next(items)
     assert made.wait(5)  # nobody waited for the consumer
-    assert first < 50 and list(items) == [47, 48, 49]
+    last = list(items)
+    assert first < 48 and last in ([48, 49], [47, 48, 49])

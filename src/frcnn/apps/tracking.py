@@ -210,7 +210,7 @@ def _assignment():
     try:
         from scipy.optimize import linear_sum_assignment
     except ModuleNotFoundError as error:
-        if error.name != "scipy":
+        if error.name not in ("scipy", "scipy.optimize"):
             raise
         raise UserError(
             "Tracking needs SciPy, which is not installed. Install it with "
