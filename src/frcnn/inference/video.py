@@ -72,22 +72,34 @@ class Video:
     def frames(self) -> Iterator[Frame]:
         """Decode frame after frame, in the order in which they are shown.
 
+        What is damaged is left out.
+
         Raises:
-            UserError: none can be decoded; one is of more than ``MAX_PIXELS``. A video that is
-                damaged or cut off further on ends there.
+            UserError: none can be decoded, or one is of more than ``MAX_PIXELS``.
         """
-        av = import_av()
         index = -1
-        try:
-            for index, frame in enumerate(self._container.decode(self._stream)):
-                check_size(self.name, frame.width, frame.height)
-                time = frame.time if frame.time is not None else float(index / self.rate)
-                yield Frame(index, time, _upright(frame))
-        except av.error.FFmpegError as error:
-            if index < 0:
-                raise UserError(f"{self.name}: {_reason(error)}: no frame can be read.") from None
+        for index, frame in enumerate(self._decoded()):
+            check_size(self.name, frame.width, frame.height)
+            time = frame.time if frame.time is not None else float(index / self.rate)
+            yield Frame(index, time, _upright(frame))
         if index < 0:
-            raise UserError(f"{self.name} has no frames.")
+            raise UserError(f"{self.name} has no frames that can be decoded.")
+
+    def _decoded(self) -> Iterator[Any]:
+        failures = import_av().error.FFmpegError
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except failures:  # the rest of the file is missing, or the stream has ended
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except failures:
+                continue
+            yield from frames
 
 
 def is_video(source: str | os.PathLike) -> bool:
