@@ -70,6 +70,8 @@ WITHOUT_KERAS = {
     "apps/scoring.py",
     "apps/serve/running.py",
     "apps/serve/server.py",
+    "apps/tracking.py",
+    "apps/video_predictions.py",
     "data/writing.py",
     "evaluation/evaluate.py",
     "export/formats.py",
@@ -77,6 +79,7 @@ WITHOUT_KERAS = {
     "inference/load.py",
     "inference/runtime.py",
     "inference/sources.py",
+    "inference/video.py",
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -15,6 +15,7 @@ from frcnn.cli import main
 from frcnn.errors import UserError
 from frcnn.inference.load import load
 from frcnn.inference.video import open_video
+from rtsp_server import camera
 from serving import Sizes
 
 # The disc's score is the brightness, the square's half of that.
@@ -194,3 +195,21 @@ def test_ctrl_c_leaves_a_video_that_plays_and_the_rows_so_far(model, tmp_path):
     drawn = read_film(out)[0]
     assert len(drawn) in (len(frames), len(frames) + 1)
     assert [row["frame"] for row in frames] == list(range(len(frames)))
+
+
+def test_frames_of_a_camera_that_come_too_fast_are_left_out(tmp_path):
+    class Late(Sizes):
+        def infer(self, images, sizes):
+            time.sleep(0.1)
+            return super().infer(images, sizes)
+
+    detector = Late()
+    with camera([level(20 + 2 * number) for number in range(80)], 40) as address:
+        rows = tmp_path / "rows.json"
+        done = write_video_predictions(detector, address, 0.5, tmp_path / "out.mp4", rows, True)
+    frames = json.loads(rows.read_text())["frames"]
+    indices = [frame["frame"] for frame in frames]
+    assert done.frames == len(frames) and 16 <= len(frames) < 60
+    assert indices == sorted(indices) and indices[-1] > 60
+    assert all(shape[0] == 1 for shape in detector.batches)  # none waits for company
+    assert {row["track"] for frame in frames for row in frame["detections"]} == {1}

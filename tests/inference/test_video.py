@@ -14,6 +14,7 @@ from frcnn.errors import UserError
 from frcnn.inference import video
 from frcnn.inference.video import is_video, open_video
 from hostile import NO_FILES, assert_sentence, fenced, png
+from rtsp_server import camera
 
 
 def frames_of(path):
@@ -211,3 +212,15 @@ def test_a_missing_library_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match="pip install 'frcnn"):
         frames_of(path)
+
+
+def test_a_camera_of_the_network():
+    levels = [20 + 4 * number for number in range(40)]
+    with camera([level(each) for each in levels], 20) as address, open_video(address) as opened:
+        assert opened.live and opened.count is None
+        frames = list(opened.frames())
+    assert 30 <= len(frames) <= 40  # the first may come before the parameters are known
+    shown = [int(frame.image.mean()) for frame in frames]
+    np.testing.assert_allclose(shown, levels[-len(shown) :], atol=4)
+    times = np.diff([frame.time for frame in frames[1:]])  # the first has none of its own
+    np.testing.assert_allclose(times, 0.05, atol=0.002)
