@@ -1,7 +1,7 @@
 """A two-minute video through the whole command, against the network alone on the same frames.
 
     pip install "frcnn[video]"
-    python benchmarks/video.py RUN FOLDER [--seconds 120]
+    python benchmarks/video.py RUN FOLDER [--seconds 120] [--rate 25]
 
 The video is made of the folder's pictures, moved and zoomed. The network's own speed is that of
 ``detect`` on frames of it that are decoded already. Prints frames a second of both, their ratio
@@ -34,31 +34,30 @@ from frcnn.inference.load import load
 from frcnn.inference.sources import find_images
 from frcnn.inference.video import open_video
 
-RATE = 25
 SIZE = (480, 640)  # height, width
-DECODED = 96  # frames on which the network's own speed is measured
-ROUNDS = 3
+DECODED = 64  # frames on which the network's own speed is measured
+ROUNDS = 2
 
 
-def scenes(folder: str, count: int) -> Iterator[np.ndarray]:
+def scenes(folder: str, count: int, rate: int) -> Iterator[np.ndarray]:
     """Frames that move slowly over one picture after another."""
     height, width = SIZE
     pictures = itertools.cycle(find_images([folder])[:48])
     for number in range(count):
-        step = number % (2 * RATE)
+        step = number % (2 * rate)
         if step == 0:
             whole = cv2.resize(read_image(next(pictures)), (width + 100, height + 100))
         yield np.ascontiguousarray(whole[step : step + height, 2 * step : 2 * step + width])
 
 
-def write_film(path: Path, folder: str, count: int) -> None:
+def write_film(path: Path, folder: str, count: int, rate: int) -> None:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"preset": "superfast"})
+        stream = container.add_stream("libx264", rate=rate, options={"preset": "superfast"})
         stream.height, stream.width = SIZE
         stream.pix_fmt = "yuv420p"
-        for number, image in enumerate(scenes(folder, count)):
+        for number, image in enumerate(scenes(folder, count, rate)):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            frame.pts, frame.time_base = number, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
@@ -95,11 +94,13 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("folder")
     parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--rate", type=int, default=25)
     parser.add_argument("--track", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         film, out, rows = (Path(place, name) for name in ("film.mp4", "out.mp4", "rows.json"))
-        write_film(film, given.folder, given.seconds * RATE)
+        count = given.seconds * given.rate
+        write_film(film, given.folder, count, given.rate)
         detector = load(given.run)
         alone = own_speed(detector, film)
         memory = Memory()
@@ -111,7 +112,7 @@ def main() -> None:
         frames = len(json.loads(rows.read_text())["frames"])
         with open_video(out) as video:
             drawn = sum(1 for _ in video.frames())
-    assert frames == drawn == given.seconds * RATE
+    assert frames == drawn == count
     tenth = len(memory.seen) // 10 + 1
     speed = done.frames / done.seconds
     own = (alone + after) / 2

@@ -100,14 +100,14 @@ def _predict_video(arguments: Predict) -> None:
     from frcnn.apps.video_predictions import video_file, write_video_predictions
     from frcnn.inference.load import load
 
-    if len(arguments.images) > 1 or arguments.ray:
+    sources = list(arguments.images)
+    if len(sources) > 1 or arguments.ray:
         raise UserError("A video is predicted on alone: without other files, and without --ray.")
     out = arguments.out or (None if arguments.json else "predictions")
-    source = arguments.images[0]
-    file = video_file(source, out) if out else None
+    file = video_file(sources[0], out) if out else None
     detector = load(arguments.run)
     done = write_video_predictions(
-        detector, source, arguments.score, file, arguments.json, arguments.track
+        detector, sources[0], arguments.score, file, arguments.json, arguments.track
     )
     where = f"; drawn in {file}" if file else ""
     print(printable(f"{done} scored {arguments.score} or more{where}."))

@@ -122,9 +122,7 @@ def open_video(source: str | os.PathLike) -> Iterator[Video]:
     name = _shown(str(source))
     place, options, live = _place(str(source))
     try:
-        container = av.open(
-            place, timeout=(SECONDS, SECONDS), metadata_errors="replace", **options
-        )
+        container = av.open(place, timeout=(SECONDS, SECONDS), metadata_errors="replace", **options)
     except av.error.FFmpegError as error:
         raise UserError(f"{name} cannot be opened as a video: {_reason(error)}.") from None
     with container:
