@@ -130,6 +130,28 @@ def test_a_video_that_was_cut_is_told_of(model, tmp_path, capsys):
     assert "of 200, the rest cannot be read" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--json", "--out"])
+def test_a_full_disk_is_a_sentence(model, tmp_path, capsys, option):
+    file = tmp_path / ("full.mp4" if option == "--out" else "full.json")
+    file.symlink_to("/dev/full")
+    film = write_film(tmp_path / "film.mp4", map(level, LEVELS * 10))
+    with pytest.raises(SystemExit) as caught:
+        run(model, film, option, file)
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert f"{file} cannot be written: No space left" in shown and "Traceback" not in shown
+
+
+def test_what_cannot_be_read_leaves_no_video(model, tmp_path, capsys):
+    (tmp_path / "film.mp4").write_bytes(b"nonsense" * 100)
+    film = write_film(tmp_path / "none.mkv", [])
+    for file in (tmp_path / "film.mp4", film):
+        with pytest.raises(SystemExit) as caught:
+            run(model, file, "--out", tmp_path / "out.mp4")
+        assert caught.value.code == 2 and not (tmp_path / "out.mp4").exists()
+        assert file.name in capsys.readouterr().err
+
+
 class Slow(Sizes):
     """Notes how far decoding was when each batch was begun."""
 

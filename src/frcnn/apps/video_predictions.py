@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -209,24 +209,32 @@ def _row(found: _Found) -> dict:
 
 
 @contextmanager
-def _open_rows(file: str | Path, name: str) -> Iterator:
+def _open_rows(file: str | Path, name: str) -> Iterator[Callable[[dict], None]]:
     """A function that takes a frame's row; the file is whole JSON when it is closed."""
     path = Path(file)
-    try:
+    with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        opened: IO[str] = path.open("w", encoding="utf-8")
+        opened = path.open("w", encoding="utf-8")
+        opened.write(f'{{"video": {json.dumps(printable(name))}, "frames": [')
+    between = "\n"
+
+    def note(row: dict) -> None:
+        nonlocal between
+        with _named(path):
+            opened.write(between + json.dumps(row))
+        between = ",\n"
+
+    try:
+        yield note
+    finally:
+        with _named(path), opened:
+            opened.write("\n]}\n")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file the disk has a complaint about."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error
-    with opened:
-        opened.write(f'{{"video": {json.dumps(printable(name))}, "frames": [')
-        between = "\n"
-
-        def note(row: dict) -> None:
-            nonlocal between
-            opened.write(between + json.dumps(row))
-            between = ",\n"
-
-        try:
-            yield note
-        finally:
-            opened.write("\n]}\n")

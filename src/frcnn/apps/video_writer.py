@@ -26,8 +26,8 @@ Draw = Callable[[np.ndarray, float], None]
 def open_writer(path: str | Path, rate: Fraction) -> Iterator[Draw]:
     """A function that takes frames, uint8 (H, W, 3), and their times in seconds.
 
-    The file can be played when it is closed, whatever ended the writing. All frames are as large
-    as the first, others are cut or bordered with black.
+    The file can be played when it is closed, whatever ended the writing; without frames there is
+    none. All frames are as large as the first, others are cut or bordered with black.
 
     Args:
         path: of the file, ending in .mp4, .mov or .mkv.
@@ -47,6 +47,8 @@ def open_writer(path: str | Path, rate: Fraction) -> Iterator[Draw]:
             yield writer.write
         finally:
             writer.close()
+            if not writer.begun:
+                path.unlink()
     except (OSError, av.error.FFmpegError) as error:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -59,6 +61,11 @@ class _Writer:
         self._stream: Any = None
         self._first = 0.0
         self._last = -1  # tick of the last frame
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was a frame."""
+        return self._stream is not None
 
     def write(self, image: np.ndarray, time: float) -> None:
         if self._stream is None:

@@ -189,6 +189,7 @@ def test_a_head_that_comes_too_slowly(server, monkeypatch):
         b"GET / HTTP/9\r\n\r\n",
         b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 100_000,
     ],
 )
