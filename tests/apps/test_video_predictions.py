@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import av
 import numpy as np
 import pytest
 
@@ -68,6 +69,18 @@ def test_uneven_times_are_kept(model, tmp_path):
     np.testing.assert_allclose(
         read_film(tmp_path / "out.mp4")[1], [t / 90_000 for t in ticks], atol=1e-4
     )
+
+
+def test_without_x264_it_is_mpeg4(model, film, tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    run(model, film, "--out", tmp_path / "out.mp4", "--score", 1)
+    frames, times = read_film(tmp_path / "out.mp4")
+    np.testing.assert_allclose(times, [n / 10 for n in range(12)], atol=1e-4)
+    assert all(
+        abs(int(each.mean()) - value) < 6 for each, value in zip(frames, LEVELS, strict=True)
+    )
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
 
 
 @pytest.mark.parametrize("size", [(63, 95), (64, 95), (65, 96)])

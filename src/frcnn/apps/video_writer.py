@@ -14,10 +14,14 @@ from frcnn.errors import UserError
 from frcnn.inference.video import import_av
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
-# A tick of MPEG's clocks, of which the usual rates take whole numbers.
-_TICK = Fraction(1, 90_000)
-# H.264 is played everywhere; MPEG-4 is in every FFmpeg.
-_CODECS = {"libx264": {"preset": "superfast", "crf": "23"}, "mpeg4": {"qscale": "4"}}
+# Of which the usual rates take whole numbers, and which MPEG-4 can still count.
+_TICK = Fraction(1, 60_000)
+# H.264 is played everywhere; MPEG-4 is in every FFmpeg. Both as fast as they are, for the network
+# wants the same processor.
+_CODECS = {
+    "libx264": {"preset": "ultrafast", "crf": "23"},
+    "mpeg4": {"flags": "+qscale", "global_quality": str(4 * 118)},  # 118 is one step
+}
 
 Draw = Callable[[np.ndarray, float], None]
 
@@ -61,6 +65,7 @@ class _Writer:
         self._stream: Any = None
         self._first = 0.0
         self._last = -1  # tick of the last frame
+        self._failed = False
 
     @property
     def begun(self) -> bool:
@@ -76,12 +81,20 @@ class _Writer:
         # Times of a damaged video may stand still or go back; a file's may not.
         self._last = max(self._last + 1, round((time - self._first) / _TICK))
         frame.pts, frame.time_base = self._last, _TICK
-        self._container.mux(self._stream.encode(frame))
+        self._encode(frame)
 
     def close(self) -> None:
         with self._container:
-            if self._stream is not None:
-                self._container.mux(self._stream.encode(None))
+            # FFmpeg ends the process where a file goes on whose head could not be written.
+            if self._stream is not None and not self._failed:
+                self._encode(None)
+
+    def _encode(self, frame: Any) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except self._av.error.FFmpegError:
+            self._failed = True
+            raise
 
     def _new_stream(self, image: np.ndarray) -> Any:
         name = next(each for each in _CODECS if each in self._av.codecs_available)
