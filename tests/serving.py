@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,26 @@ from frcnn.apps.serve.settings import Settings
 from frcnn.inference.pictures import PictureDetector, Preparation
 
 BOUNDARY = "frontier"
+
+_SLOWED = """
+import sys, time
+from frcnn.inference.runtime import RuntimeDetector
+quick = RuntimeDetector.infer
+def infer(self, images, sizes):
+    time.sleep({seconds})
+    return quick(self, images, sizes)
+RuntimeDetector.infer = infer
+from frcnn.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("Keras:", "keras" in sys.modules, flush=True)
+"""
+
+
+def slowed(seconds: float) -> list[str]:
+    """The command ``frcnn`` with a network that takes longer; says at its end if it has Keras."""
+    return [sys.executable, "-c", _SLOWED.format(seconds=seconds)]
 
 
 @dataclass(frozen=True)

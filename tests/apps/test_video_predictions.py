@@ -1,7 +1,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import av
@@ -17,7 +16,7 @@ from frcnn.errors import UserError
 from frcnn.inference.load import load
 from frcnn.inference.video import open_video
 from rtsp_server import camera
-from serving import Sizes
+from serving import Sizes, slowed
 
 # The disc's score is the brightness, the square's half of that.
 LEVELS = [150, 200, 250, 50, 160, 240, 20, 220, 130, 180, 190, 100]
@@ -197,26 +196,12 @@ def test_few_frames_are_held(tmp_path, monkeypatch):
         assert count <= 8 * (number + 1) + video_predictions.MOST_WAITING + 1
 
 
-INTERRUPTED = """
-import sys, time
-from frcnn.inference.runtime import RuntimeDetector
-quick = RuntimeDetector.infer
-def infer(self, images, sizes):
-    time.sleep(0.3)
-    return quick(self, images, sizes)
-RuntimeDetector.infer = infer
-from frcnn.cli import main
-print("begun", flush=True)
-main(sys.argv[1:])
-"""
-
-
 def test_ctrl_c_leaves_a_video_that_plays_and_the_rows_so_far(model, tmp_path):
     film = write_film(tmp_path / "film.mp4", [level(200)] * 400)
     out, rows = tmp_path / "out.mp4", tmp_path / "rows.json"
     given = ["predict", str(model), str(film), "--out", str(out), "--json", str(rows)]
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*slowed(0.3), *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         until = time.monotonic() + 60
         while not (rows.exists() and rows.stat().st_size > 3000) and time.monotonic() < until:

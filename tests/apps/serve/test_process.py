@@ -15,28 +15,13 @@ import pytest
 
 from exported import write_onnx
 from frcnn.cli import main
-from serving import Client, picture
-
-SLOW = """
-import sys, time
-from frcnn.inference.runtime import RuntimeDetector
-quick = RuntimeDetector.infer
-def infer(self, images, sizes):
-    time.sleep(1)
-    return quick(self, images, sizes)
-RuntimeDetector.infer = infer
-from frcnn.cli import main
-try:
-    main(sys.argv[1:])
-finally:
-    print("Keras:", "keras" in sys.modules, flush=True)
-"""
+from serving import Client, picture, slowed
 
 
 @contextmanager
 def started(model, *arguments, **environment):
     """The command, its network slowed down to a second; gives the process and its port."""
-    command = [sys.executable, "-c", SLOW, "serve", str(model), "--port", "0", *arguments]
+    command = [*slowed(1), "serve", str(model), "--port", "0", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment
