@@ -153,6 +153,16 @@ def test_train_evaluate_predict(tmp_path, monkeypatch, capsys):
     assert drawn == ["000.png", "001-2.png", "001.png", "002.png", "003.png"]
     main(["predict", "run", "voc/JPEGImages/001.png", "--score", "0", "--json", "found.json"])
     rows = json.loads(Path("found.json").read_text())
+    views = ["--tiles", "48", "--overlap", "0.3", "--tta", "--score", "0"]
+    main(["predict", "run", "voc/JPEGImages/001.png", *views, "--json", "more.json"])
+    (more,) = json.loads(Path("more.json").read_text())
+    assert more["detections"] != rows[0]["detections"] and len(more["detections"])
+    main(["evaluate", "run", "voc", "--split", "test", "--tiles", "48", "--tta"])
+    assert "COCO AP" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", "run", "voc", "--tiles", "8"])
+    assert caught.value.code == 2
+    assert "--tiles must be in 32..100,000. Received: 8." in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:  # a file stands where the folder should
         main(["predict", "run", "voc/JPEGImages/001.png", "--out", "found.json"])
     assert caught.value.code == 2 and "Error: found.json: File exists" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -127,3 +128,33 @@ def test_plain_rows_survive_json():
     rows = json.loads(json.dumps(three().to_dict()))
     assert rows[1] == {"box": [5, 5, 6, 7], "score": 0.5, "label": 0, "name": "cat"}
     assert json.dumps(three().to_coco())
+
+
+def test_a_notebook_shows_a_table_in_which_names_are_text():
+    boxes = np.tile([1.0, 2.0, 3.0, 4.0], (60, 1))
+    found = Detections(boxes, np.linspace(1, 0, 60), np.zeros(60), ("<b>&",))
+    shown = found._repr_html_()
+    assert shown.count("<td>&lt;b&gt;&amp;</td>") == 50 and "<b>" not in shown
+    assert "<td>1.000</td><td>1.0</td><td>2.0</td><td>3.0</td><td>4.0</td>" in shown
+    assert "and 10 more" in shown
+    assert "more" not in found[:50]._repr_html_() and "<td>" not in found[:0]._repr_html_()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_supervision_gets_the_same(count):
+    import supervision
+
+    boxes = np.arange(4 * count, dtype=np.float32).reshape(-1, 4)
+    mine = Detections(boxes, np.linspace(0.9, 0.1, count), np.arange(count) % 2, ("a", "b"))
+    theirs = mine.to_supervision()
+    assert isinstance(theirs, supervision.Detections) and len(theirs) == count
+    np.testing.assert_array_equal(theirs.xyxy, mine.boxes)
+    np.testing.assert_array_equal(theirs.confidence, mine.scores)
+    np.testing.assert_array_equal(theirs.class_id, mine.labels)
+    assert theirs.data["class_name"].tolist() == mine.names
+
+
+def test_without_supervision_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(ImportError, match="pip install supervision"):
+        Detections(np.zeros((0, 4)), [], [], ()).to_supervision()

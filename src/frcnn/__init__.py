@@ -17,6 +17,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from frcnn.apps.diagnosing import diagnose as diagnose
+    from frcnn.apps.training import train as train
     from frcnn.data.dataset import Dataset as Dataset
     from frcnn.data.dataset import open_dataset as open_dataset
     from frcnn.errors import UserError as UserError
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from frcnn.structures import Detections as Detections
     from frcnn.structures import Sample as Sample
     from frcnn.training.config import Config as Config
-    from frcnn.training.train import train as train
 
 __version__ = "0.1.0"
 
@@ -43,10 +44,11 @@ _HOMES = {
     "FasterRCNN": "models.faster_rcnn",
     "Sample": "structures",
     "UserError": "errors",
+    "diagnose": "apps.diagnosing",
     "evaluate": "evaluation.evaluate",
     "load": "inference.load",
     "open_dataset": "data.dataset",
-    "train": "training.train",
+    "train": "apps.training",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "Sample",
     "UserError",
     "__version__",
+    "diagnose",
     "evaluate",
     "load",
     "open_dataset",

@@ -14,10 +14,22 @@ import tyro
 
 from frcnn.backend import choose_backend
 from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
-from frcnn.commands.detecting import Evaluate, Predict, evaluate, predict
+from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
-from frcnn.commands.training import Demo, Plan, Resume, demo, plan, resume, start_processes, train
+from frcnn.commands.serving import Serve, serve
+from frcnn.commands.training import (
+    Demo,
+    Plan,
+    Report,
+    Resume,
+    demo,
+    plan,
+    report,
+    resume,
+    start_processes,
+    train,
+)
 from frcnn.errors import UserError, printable
 from frcnn.export.formats import FORMATS
 from frcnn.training.config import Config
@@ -26,8 +38,11 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Config: ("train", train),
     Resume: ("train", resume),
     Evaluate: ("evaluate", evaluate),
+    Compare: ("compare", compare),
     Predict: ("predict", predict),
+    Serve: ("serve", serve),
     Convert: ("convert", convert),
+    Report: ("report", report),
     Export: ("export", export),
     Plan: ("plan", plan),
     Presets: ("presets", presets),
@@ -63,7 +78,9 @@ def _needs_keras(arguments) -> bool:
     """Whether a backend must be chosen: exported detectors and data sets do without."""
     from frcnn.inference.artefact import is_artefact
 
-    if isinstance(arguments, (Evaluate, Predict)):
+    if isinstance(arguments, Compare):
+        return not (is_artefact(arguments.first) and is_artefact(arguments.second))
+    if isinstance(arguments, (Evaluate, Predict, Serve)):
         return not is_artefact(arguments.run)
     return not isinstance(arguments, ConvertData)
 

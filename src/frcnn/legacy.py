@@ -44,8 +44,8 @@ def train_main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     _check_parser(given.parser, given.path)
 
+    from frcnn.apps.training import train
     from frcnn.data.dataset import available_splits
-    from frcnn.training.train import train
 
     trainval = given.parser == "pascal_voc" and "trainval" in available_splits(given.path)
     config = Config(

@@ -7,11 +7,15 @@ picture, float32, continuous coordinates (a box covering a whole W x H picture i
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+_MOST_SHOWN = 50  # detections in a notebook
 
 
 def _boxes(value) -> np.ndarray:
@@ -30,6 +34,22 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
     """Width by height of xyxy boxes (N, 4), float64 (N,)."""
     corners = boxes.astype(np.float64)
     return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+
+
+def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of every pair, float64 (N, M) for (N, 4) and (M, 4) xyxy boxes.
+
+    The coordinates are continuous. VOC's devkit counts inclusive pixels (``x2 - x1 + 1``), which
+    is the same number once VOC boxes are read as ``(xmin - 1, ymin - 1, xmax, ymax)``.
+    An empty box has IoU 0 with everything.
+    """
+    a, b = boxes.astype(np.float64)[:, None], others.astype(np.float64)[None]  # (N,1,4) (1,M,4)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # (N,M,2)
+    intersection = np.prod(np.maximum(sides, 0), axis=-1)
+    area_a = np.prod(np.maximum(a[..., 2:] - a[..., :2], 0), axis=-1)
+    area_b = np.prod(np.maximum(b[..., 2:] - b[..., :2], 0), axis=-1)
+    union = area_a + area_b - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
 def _column(value, dtype, length: int, name: str) -> np.ndarray:
@@ -151,6 +171,40 @@ class Detections:
                 self.boxes, self.scores, self.labels, self.names, strict=True
             )
         ]
+
+    def to_supervision(self) -> Any:
+        """The same as ``supervision.Detections``, with the names as ``data["class_name"]``.
+
+        Raises:
+            ImportError: the library supervision is not installed.
+        """
+        try:
+            from supervision import Detections as Theirs
+        except ImportError as error:
+            raise ImportError(
+                "to_supervision needs the library supervision. Install it: pip install supervision"
+            ) from error
+        return Theirs(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.copy(),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def _repr_html_(self) -> str:
+        """A table, as notebooks show it."""
+        rows = [
+            f"<tr><td>{html.escape(name)}</td><td>{score:.3f}</td>"
+            + "".join(f"<td>{value:.1f}</td>" for value in box)
+            + "</tr>"
+            for name, score, box in zip(
+                self.names[:_MOST_SHOWN], self.scores, self.boxes, strict=False
+            )
+        ]
+        more = len(self) - len(rows)
+        rows += [f'<tr><td colspan="6">and {more} more</td></tr>'] if more else []
+        titles = "".join(f"<th>{each}</th>" for each in ("class", "score", "x1", "y1", "x2", "y2"))
+        return f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """A copy of ``image`` (uint8, (H, W, 3), RGB) with boxes, names and scores on it."""

@@ -14,6 +14,7 @@ from frcnn.apps.ray_prediction import Detecting, open_ray
 from frcnn.data.images import decode_image, read_image
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
+from frcnn.inference.views import Views
 from tiny import tiny_detector
 
 
@@ -50,6 +51,15 @@ def test_the_file_is_that_of_the_plain_command(tmp_path, pictures):
     assert [row["image"] for row in found] == ["0", "1", "2"]
     assert [row["detections"] for row in found] == [row["detections"] for row in expected]
     assert [each.name for each in file.parent.iterdir()] == ["found.json"]
+
+
+def test_workers_look_as_they_are_told(tmp_path, pictures):
+    model = Detector(tiny_detector()).save(tmp_path / "tiny.keras")
+    views = Views(tiles=48, tta=True)
+    worker = Detecting(str(model), 0.0, views)
+    made = worker({"path": np.array([str(pictures[0])], object)})
+    expected = views.of(Detector.load(model)).detect(pictures[0]).to_dict()
+    assert json.loads(made["detections"][0]) == expected and len(expected) == made["objects"][0]
 
 
 def test_no_pictures_are_an_empty_list(tmp_path):

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frcnn.evaluation.matching import check_pairs, match, pairwise_iou, relabel
-from frcnn.structures import Detections, Sample
+from frcnn.evaluation.matching import check_pairs, match, relabel
+from frcnn.structures import Detections, Sample, pairwise_iou
 
 
 def devkit_iou(a, b):

@@ -58,8 +58,12 @@ def test_a_large_file_is_read_smaller_and_its_boxes_are_in_pixels_of_the_origina
     assert (by, pixels.shape) == (4, (64, 96, 3))
     assert preparation.read(picture)[1] == 1
     assert dataclasses.replace(preparation, resizing="plain").read(file)[1] == 1
+    for each in (preparation, dataclasses.replace(preparation, resizing="plain")):
+        of_bytes, of_file = each.read(file.read_bytes()), each.read(file)
+        assert of_bytes[1] == of_file[1] and np.array_equal(of_bytes[0], of_file[0])
     detector = Detector(tiny_detector())
     found = detector.detect(file)
+    assert detector.detect(file.read_bytes()).to_dict() == found.to_dict()
     expected = detector.detect(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB))
     assert found.boxes.max() > 96  # not of the file as it was read
     # The pixels differ by a few levels.

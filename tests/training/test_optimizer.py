@@ -89,6 +89,22 @@ def test_the_step_of_a_gpu_is_the_one_of_a_cpu(decay):
     np.testing.assert_allclose(*results, rtol=1e-6)
 
 
+def test_a_recorded_network_follows_the_steps():
+    """What was computed of weights alone, such as kernels with normalisations, is made anew."""
+    torch = pytest.importorskip("torch")
+    from frcnn.models.torch_graph import RecordedGraph
+    from frcnn.training.torch_sgd import Group, sgd_step
+
+    weight = torch.nn.Parameter(torch.arange(1.0, 5.0))
+    recorded = RecordedGraph(lambda x: x * (2 * weight).exp(), [torch.ones(4)])
+    before = recorded(torch.ones(4)).clone()
+    group = Group([weight], [torch.ones(4)], [torch.zeros(4)], 0.0, 1.0)
+    sgd_step([group], torch.tensor(0.1), 0.9, None)
+    after = recorded(torch.ones(4))
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, (2 * weight.detach()).exp())
+
+
 def test_what_is_not_in_one_pass_is_keras_own():
     """The moving average of the weights, asked for, is kept."""
     variable = keras.Variable(np.ones(3, np.float32), name="kernel")

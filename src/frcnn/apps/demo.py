@@ -7,6 +7,7 @@ from pathlib import Path
 
 from frcnn.apps.predictions import write_predictions
 from frcnn.apps.scoring import score_detector
+from frcnn.apps.training import train
 from frcnn.data.dataset import open_dataset
 from frcnn.data.demo import generate_demo
 from frcnn.data.images import read_image
@@ -14,7 +15,6 @@ from frcnn.draw import contact_sheet, draw_detections, save_image
 from frcnn.errors import UserError
 from frcnn.inference.load import load
 from frcnn.training.config import Config
-from frcnn.training.train import train
 
 IMAGES, EPOCHS, SIZE = 200, 5, 256
 SHOWN = 8  # pictures on the overview

@@ -10,8 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show ``what`` with a bar on standard error; gives a function to call after each item."""
+def counting(what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Show ``what`` with a bar on standard error; gives a function to call after each item.
+
+    Args:
+        what: goes on.
+        total: items; None: unknown.
+    """
     progress = Progress(
         TextColumn(what),
         BarColumn(),

@@ -24,13 +24,18 @@ from frcnn.errors import UserError
 from frcnn.inference.load import load
 from frcnn.inference.pictures import available_cores
 from frcnn.inference.sources import find_images
+from frcnn.inference.views import Views
 
 TOLD = ("KERAS_BACKEND", "PYTHONPATH")  # variables that workers get
 MOST_OF_IT = 0.6  # of a machine's cores: one worker fits
 
 
 def predict_with_ray(
-    reference: str, pictures: Sequence[str | Path], score: float, file: Path
+    reference: str,
+    pictures: Sequence[str | Path],
+    score: float,
+    file: Path,
+    views: Views = Views(),
 ) -> int:
     """Detect on pictures in Ray's workers and write what ``frcnn predict --json`` does.
 
@@ -41,6 +46,7 @@ def predict_with_ray(
             names such pictures are numbered.
         score: detections scored lower are left out.
         file: the JSON file to write.
+        views: how they are looked at.
 
     Returns:
         How many pictures there were.
@@ -63,7 +69,11 @@ def predict_with_ray(
         Detecting,
         batch_size=CHUNK,
         compute=data.ActorPoolStrategy(size=gpus or len(cores)),
-        fn_constructor_kwargs={"reference": _absolute(reference), "score": score},
+        fn_constructor_kwargs={
+            "reference": _absolute(reference),
+            "score": score,
+            "views": views,
+        },
         num_gpus=1 if gpus else 0,
         num_cpus=0 if gpus else MOST_OF_IT * min(cores),
         runtime_env={"env_vars": workers_environment()},
@@ -104,8 +114,8 @@ def open_ray(shows: bool = False) -> Any:
 class Detecting:
     """A worker: a detector, and what it makes of a chunk of pictures."""
 
-    def __init__(self, reference: str, score: float):
-        self._detector, self._score = load(reference), score
+    def __init__(self, reference: str, score: float, views: Views = Views()):
+        self._detector, self._score = views.of(load(reference)), score
 
     def __call__(self, chunk: dict[str, np.ndarray]) -> dict[str, list]:
         """Columns of pictures -> their names, detections as JSON, and how many those are."""

@@ -85,7 +85,7 @@ def _trainer(gpus: bool) -> Any:
 
 def _work(settings: dict[str, str]) -> None:
     """What each worker does."""
-    from frcnn.training.train import resume
+    from frcnn.apps.training import resume
 
     report = importlib.import_module("ray.train").report
     try:

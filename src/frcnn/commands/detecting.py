@@ -1,15 +1,20 @@
-"""The commands that use a detector: ``evaluate`` and ``predict``."""
+"""The commands that use a detector: ``evaluate``, ``compare`` and ``predict``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from frcnn.commands.output import write_json
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from frcnn.inference.views import Views
+
+OVERLAP = 0.2
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,43 @@ class Evaluate:
             hf://OWNER/NAME.
         data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
         split: the images: test, val or another split of the data. Left out: all.
+        diagnose: say what limits the detector, the worst first, and what addresses it; the tables
+            behind it go to --json too.
+        json: write the figures to this file.
+        strict: stop at the first broken sample.
+        tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
+            larger than the network sees.
+        overlap: of neighbouring tiles, as a share of the side.
+        tta: look at each picture mirrored and in several sizes too.
+    """
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    split: Annotated[str | None, arg(metavar="NAME")] = None
+    diagnose: bool = False
+    json: Annotated[str | None, arg(metavar="FILE")] = None
+    strict: bool = False
+    tiles: Annotated[int | None, arg(metavar="PIXELS")] = None
+    overlap: float = OVERLAP
+    tta: bool = False
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Say whether one detector is better than another on the same images, beyond chance.
+
+    Args:
+        first: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
+            hf://OWNER/NAME.
+        second: another.
+        data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
+        split: the images: test, val or another split of the data. Left out: all.
         json: write the figures to this file.
         strict: stop at the first broken sample.
     """
 
-    run: Annotated[Positional[str], arg(metavar="RUN")]
+    first: Annotated[Positional[str], arg(metavar="RUN_A")]
+    second: Annotated[Positional[str], arg(metavar="RUN_B")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
     split: Annotated[str | None, arg(metavar="NAME")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
@@ -34,18 +71,26 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Predict:
-    """Detect objects in pictures and draw them.
+    """Detect objects in pictures, or in a video, and draw them.
 
     Args:
         run: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
             hf://OWNER/NAME.
-        images: picture files and folders of pictures.
+        images: picture files and folders of pictures; or one video: a file, camera, camera:1 or
+            rtsp://ADDRESS, the last three until Ctrl-C.
         score: leave out detections scored lower.
-        out: the folder for the drawn pictures. Left out: predictions, or none with --json.
+        out: the folder for the drawn pictures, or a video's file, such as out.mp4. Left out:
+            predictions, or none with --json.
         json: write the detections to this file.
+        track: follow objects from frame to frame of a video: each gets a number. Detections scored
+            a fifth of --score may go on with a track.
         ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
             go, predictions.json if left out. Parquet files, with a column path or image (a file's
             bytes) and name, are pictures too.
+        tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
+            larger than the network sees.
+        overlap: of neighbouring tiles, as a share of the side.
+        tta: look at each picture mirrored and in several sizes too.
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -53,22 +98,54 @@ class Predict:
     score: float = 0.5
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
+    track: bool = False
     ray: bool = False
+    tiles: Annotated[int | None, arg(metavar="PIXELS")] = None
+    overlap: float = OVERLAP
+    tta: bool = False
 
 
 def evaluate(arguments: Evaluate) -> None:
-    """Detect on a data set, print the table, write the JSON."""
-    from frcnn.apps.scoring import score_detector
+    """Detect on a data set, print the table and the diagnosis, write the JSON."""
+    from frcnn.apps.scoring import detect_dataset
     from frcnn.data.dataset import open_dataset
+    from frcnn.evaluation.evaluate import evaluate_detections
     from frcnn.inference.load import load
 
-    detector = load(arguments.run)
+    detector = _views(arguments).of(load(arguments.run))
     dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
     print(dataset.summary())
-    result = score_detector(detector, dataset)
+    found, seconds = detect_dataset(detector, dataset)
+    result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
+    print(result)
+    figures = result.to_dict()
+    if arguments.diagnose:
+        from frcnn.apps.diagnosing import diagnose
+
+        diagnosis = diagnose(detector, dataset, arguments.run, found)
+        print(f"\n{diagnosis}")
+        figures["diagnosis"] = diagnosis.to_dict()
+    if arguments.json:
+        write_json(arguments.json, figures)
+
+
+def compare(arguments: Compare) -> None:
+    """Detect with both, print the differences with their intervals, write the JSON."""
+    from frcnn.apps.scoring import detect_dataset
+    from frcnn.data.dataset import open_dataset
+    from frcnn.evaluation.comparison import compare
+    from frcnn.evaluation.plain import plain
+    from frcnn.inference.load import load
+
+    dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
+    print(dataset.summary())
+    first, second = (
+        detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)
+    )
+    result = compare(first, second, dataset.samples, dataset.classes)
     print(result)
     if arguments.json:
-        write_json(arguments.json, result.to_dict())
+        write_json(arguments.json, plain(result.to_dict()))
 
 
 def predict(arguments: Predict) -> None:
@@ -76,14 +153,39 @@ def predict(arguments: Predict) -> None:
     from frcnn.apps.predictions import write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
+    from frcnn.inference.video import is_video
 
+    if any(map(is_video, arguments.images)):
+        return _predict_video(arguments)
+    if arguments.track:
+        raise UserError("--track follows objects through a video: name one.")
     if arguments.ray:
         return _predict_with_ray(arguments)
     images = find_images(arguments.images)
     out = arguments.out or (None if arguments.json else "predictions")
-    rows = write_predictions(load(arguments.run), images, arguments.score, out)
+    detector = _views(arguments).of(load(arguments.run))
+    rows = write_predictions(detector, images, arguments.score, out)
     if arguments.json:
         write_json(arguments.json, rows)
+
+
+def _predict_video(arguments: Predict) -> None:
+    from frcnn.apps.video_predictions import video_file, write_video_predictions
+    from frcnn.inference.load import load
+
+    source, *others = arguments.images
+    if others or arguments.ray:
+        raise UserError("A video is predicted on alone: without other files, and without --ray.")
+    if arguments.tiles or arguments.tta:
+        raise UserError("--tiles and --tta are for pictures: leave them out for a video.")
+    out = arguments.out or (None if arguments.json else "predictions")
+    file = video_file(source, out) if out else None
+    detector = load(arguments.run)
+    done = write_video_predictions(
+        detector, source, arguments.score, file, arguments.json, arguments.track
+    )
+    where = f"; drawn in {file}" if file else ""
+    print(printable(f"{done} scored {arguments.score} or more{where}."))
 
 
 def _predict_with_ray(arguments: Predict) -> None:
@@ -92,4 +194,11 @@ def _predict_with_ray(arguments: Predict) -> None:
     if arguments.out:
         raise UserError("--ray draws no pictures: leave out --out. The detections go to --json.")
     file = Path(arguments.json or "predictions.json")
-    predict_with_ray(arguments.run, arguments.images, arguments.score, file)
+    views = _views(arguments)
+    predict_with_ray(arguments.run, arguments.images, arguments.score, file, views)
+
+
+def _views(arguments: Evaluate | Predict) -> Views:
+    from frcnn.inference.views import Views
+
+    return Views(arguments.tiles, arguments.overlap, arguments.tta)

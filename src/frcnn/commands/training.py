@@ -1,4 +1,4 @@
-"""The commands that train: ``train`` and ``train --resume``, ``plan``, ``demo``."""
+"""The commands that train, and the report on it: ``train``, ``report``, ``plan``, ``demo``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from frcnn.commands.output import speaks
-from frcnn.errors import UserError
+from frcnn.errors import UserError, printable
 from frcnn.training.config import Config
 
 
@@ -24,6 +24,23 @@ class Resume:
     """
 
     resume: Annotated[str, arg(metavar="RUN")]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report on a run, one HTML file: curves, diagnosis, pictures, data, settings.
+
+    Args:
+        run: the run folder.
+        data: labelled images to measure it on, as for training. Left out: those it validated on.
+        split: the images: test, val or another split of the data.
+        out: the file. Left out: report.html in the run folder.
+    """
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
+    split: Annotated[str | None, arg(metavar="NAME")] = None
+    out: Annotated[str | None, arg(metavar="FILE")] = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,7 @@ class Demo:
 
 def train(config: Config) -> None:
     """Train, and say where the result is."""
-    from frcnn.training.train import train
+    from frcnn.apps.training import train
 
     if config.ray:
         from frcnn.apps.ray_training import train_with_ray as train
@@ -71,7 +88,7 @@ def train(config: Config) -> None:
 
 def resume(arguments: Resume) -> None:
     """Train to the end, and say where the result is."""
-    from frcnn.training.train import resume
+    from frcnn.apps.training import resume
 
     if _run_config(arguments).ray:
         from frcnn.apps.ray_training import resume_with_ray as resume
@@ -101,6 +118,14 @@ def _report_run(run) -> None:
         return
     model = run.best if run.best.exists() else run.last
     print(f"Done. Best model: {model}. Figures: {run.metrics}, every epoch: {run.history}.")
+
+
+def report(arguments: Report) -> None:
+    """Write the page, say where."""
+    from frcnn.apps.report.write import report_run
+
+    path, seconds = report_run(arguments.run, arguments.data, arguments.split, arguments.out)
+    print(printable(f"Wrote {path} in {seconds:.0f} s."))
 
 
 def plan(arguments: Plan) -> None:

@@ -52,11 +52,15 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         raise _unreadable(path, error) from None
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike, most: int = MAX_PIXELS) -> np.ndarray:
     """Decode a picture, whatever its depth and channels.
 
     Grey, palette, 16-bit and transparent pictures all become three 8-bit channels; an EXIF
     orientation is applied.
+
+    Args:
+        path: of the picture.
+        most: pixels that it may have.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -65,7 +69,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         ImageError: a file that is missing, empty, truncated, too large or not a picture.
     """
     path, data = _read(path)
-    return _decode(path, data, _checked_size(path, data), 1)
+    return _decode(path, data, _checked_size(path, data, most), 1)
 
 
 def read_reduced(
@@ -89,6 +93,14 @@ def read_reduced(
         ImageError: as ``read_image``.
     """
     path, data = _read(path)
+    return decode_reduced(data, path, short, long, zoom)
+
+
+def decode_reduced(
+    data: bytes, name: str | os.PathLike, short: int, long: int, zoom: float = 1.0
+) -> tuple[np.ndarray, int]:
+    """As ``read_reduced``, of a file's bytes; ``name`` is what an error calls it."""
+    path = Path(name)
     size = _checked_size(path, data)
     by = reduction(size, short, long, zoom) if data.startswith(_JPEG) else 1
     return _decode(path, data, size, by), by
@@ -150,15 +162,13 @@ def _pixels(path: Path, data: bytes, size: Size, by: int, flags: dict[int, int])
     return image
 
 
-def _checked_size(path: Path, data: Buffer) -> tuple[int, int]:
+def _checked_size(path: Path, data: Buffer, most: int = MAX_PIXELS) -> tuple[int, int]:
     try:
         height, width = read_size(data)
     except HeaderError as error:
         raise ImageError(path, str(error)) from None
-    if height * width > MAX_PIXELS:
-        raise ImageError(
-            path, f"has {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}"
-        )
+    if height * width > most:
+        raise ImageError(path, f"has {width}x{height} pixels, more than the limit of {most:,}")
     return height, width
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from frcnn.data.yolo_settings import NO_SPLIT
 from frcnn.structures import Sample, box_areas
 
 Format = Literal["voc", "coco", "yolo", "csv"]
-Images = Literal["copy", "link"]
+Images = Literal["copy", "link", "none"]
 
 # Characters that XML, YAML or a line of a list cannot hold.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -77,7 +77,8 @@ def write_dataset(
         folder: where to; it may exist if it is empty.
         format: ``voc``, ``coco``, ``yolo`` or ``csv``.
         images: ``copy`` the pictures' files, or ``link`` to them (hard links: no space is taken,
-            but a change of one is a change of both).
+            but a change of one is a change of both); ``none`` writes the annotations alone, of
+            pictures that need not exist where the samples state their sizes.
 
     Raises:
         ValueError: classes that differ, or an unknown ``format`` or ``images``.
@@ -87,9 +88,9 @@ def write_dataset(
     """
     if isinstance(splits, Dataset):
         splits = {"train": splits}
-    if format not in FORMATS or images not in ("copy", "link"):
+    if format not in FORMATS or images not in get_args(Images):
         raise ValueError(
-            f"Expected a format of {', '.join(FORMATS)} and images to be copy or link. "
+            f"Expected a format of {', '.join(FORMATS)} and images to be copy, link or none. "
             f"Received: format={format!r}, images={images!r}."
         )
     folder = Path(folder)
@@ -101,6 +102,8 @@ def write_dataset(
     write = {"voc": write_voc, "coco": write_coco, "yolo": write_yolo, "csv": write_csv}[format]
     with _new_folder(folder) as partial:
         for picture, place in write(plan, partial):
+            if images == "none":
+                continue
             place.parent.mkdir(parents=True, exist_ok=True)
             _put(picture.sample.image, place, images)
     return Written(folder, {split: len(found) for split, found in plan.splits.items()}, lost)
@@ -160,16 +163,16 @@ def _plan(splits: Mapping[str, Dataset]) -> Plan:
 def split_names(splits: Iterable[str]) -> dict[str, str]:
     """What the splits are called when written: ``val`` for ``valid``, unless two would be one."""
     splits = tuple(splits)
-    common = [_plain(common_name(split)) for split in splits]
+    common = [plain_name(common_name(split)) for split in splits]
     return {
-        split: name if common.count(name) == 1 else _plain(split)
+        split: name if common.count(name) == 1 else plain_name(split)
         for split, name in zip(splits, common, strict=True)
     }
 
 
 def _unused_name(image: Path, taken: set[str]) -> str:
     """The picture's name without spaces; its stem is no other's, also where case is ignored."""
-    stem = _plain(image.stem)
+    stem = plain_name(image.stem)
     suffix = image.suffix if image.suffix.lower() in SUFFIXES else SUFFIXES[0]
     candidate, number = stem, 1
     while candidate.casefold() in taken:
@@ -179,7 +182,7 @@ def _unused_name(image: Path, taken: set[str]) -> str:
     return candidate + suffix
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name that is safe in lists and paths: no spaces, control characters or slashes."""
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff/\\:]+", "_", name).lstrip(".") or "_"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from frcnn.evaluation.coco import coco_scores
+from frcnn.evaluation.plain import plain
 from frcnn.evaluation.voc import PrecisionRecall, average_precision, mean_ap, precision_recall
 from frcnn.structures import Detections, Sample
 
@@ -73,7 +74,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: NaN becomes None, the curves are left out."""
-        return _plain(
+        return plain(
             {
                 "voc07": self.voc07,
                 "voc12": self.voc12,
@@ -110,10 +111,34 @@ def evaluate(
         ValueError: ``batch_size`` below 1, or ``detect`` returns another number of entries than
             it was given pictures.
     """
+    found, seconds = detect_all(detect, dataset.samples, batch_size, progress)
+    return evaluate_detections(found, dataset.samples, dataset.classes, seconds)
+
+
+def detect_all(
+    detect: Detect | HasDetect,
+    samples: Sequence[Sample],
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Detections], float | None]:
+    """Detect on the pictures of samples.
+
+    Args:
+        detect: as of ``evaluate``, and so are the others.
+        samples: the pictures.
+        batch_size: pictures handed to ``detect`` at once.
+        progress: called after each batch.
+
+    Returns:
+        one `Detections` a picture, and the seconds that a picture took, None without a picture.
+
+    Raises:
+        ValueError: as ``evaluate``.
+    """
     if batch_size < 1:
         raise ValueError(f"Expected batch_size of at least 1. Received: {batch_size}.")
     run: Detect = getattr(detect, "detect", detect)  # type: ignore[assignment]
-    paths = [sample.image for sample in dataset.samples]
+    paths = [sample.image for sample in samples]
     found: list[Detections] = []
     seconds = 0.0
     for start in range(0, len(paths), batch_size):
@@ -129,8 +154,7 @@ def evaluate(
         found.extend(answer)
         if progress is not None:
             progress(len(found), len(paths))
-    per_image = seconds / len(paths) if paths else None
-    return evaluate_detections(found, dataset.samples, dataset.classes, per_image)
+    return found, seconds / len(paths) if paths else None
 
 
 def evaluate_detections(
@@ -190,14 +214,6 @@ def _counts(
         }
         for label, (name, curve) in enumerate(curves.items())
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return value
 
 
 def _figure(value: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from frcnn.structures import Detections, Sample
+from frcnn.structures import Detections, Sample, pairwise_iou
 
 
 def relabel(detections: Detections, classes: Sequence[str]) -> Detections:
@@ -44,22 +44,6 @@ def check_pairs(
                 f"Expected labels in 0..{len(classes) - 1} for {len(classes)} classes. "
                 f"Received: {sample.labels[wrong][0]} in {sample.image}."
             )
-
-
-def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair, float64 (N, M) for (N, 4) and (M, 4) xyxy boxes.
-
-    The coordinates are continuous. VOC's devkit counts inclusive pixels (``x2 - x1 + 1``), which
-    is the same number once VOC boxes are read as ``(xmin - 1, ymin - 1, xmax, ymax)``.
-    An empty box has IoU 0 with everything.
-    """
-    a, b = boxes.astype(np.float64)[:, None], others.astype(np.float64)[None]  # (N,1,4) (1,M,4)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])  # (N,M,2)
-    intersection = np.prod(np.maximum(sides, 0), axis=-1)
-    area_a = np.prod(np.maximum(a[..., 2:] - a[..., :2], 0), axis=-1)
-    area_b = np.prod(np.maximum(b[..., 2:] - b[..., :2], 0), axis=-1)
-    union = area_a + area_b - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,11 @@ import numpy as np
 
 from frcnn.data.resizing import Size
 from frcnn.evaluation.evaluate import evaluate_detections
-from frcnn.evaluation.matching import pairwise_iou
 from frcnn.inference.pictures import PictureDetector, Preparation
 from frcnn.inference.predict import Detector
+from frcnn.inference.wrapped import WrappedDetector
 from frcnn.models.detector import DetectionModel
-from frcnn.structures import Detections, Sample
+from frcnn.structures import Detections, Sample, pairwise_iou
 
 SAME = 0.5  # IoU from which two boxes of a class can be the same detection
 
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     labels: np.ndarray
 
 
-class Watched(PictureDetector):
+class Watched(WrappedDetector):
     """A detector that keeps what its network gave for each picture, and how long it took.
 
     Args:
@@ -39,16 +39,11 @@ class Watched(PictureDetector):
     """
 
     def __init__(self, detector: PictureDetector, preparation: Preparation, batch: int | None):
-        self._detector = detector
+        super().__init__(detector)
         self._preparation = preparation
         self._batch = batch
         self.found: list[Found] = []
         self.seconds: list[float] = []  # an image, one entry a call
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The detector's."""
-        return self._detector.classes
 
     @property
     def preparation(self) -> Preparation:
@@ -68,7 +63,7 @@ class Watched(PictureDetector):
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, Any]:
         """The detector's, watched."""
         began = time.perf_counter()
-        found = self._detector.infer(images, sizes)
+        found = super().infer(images, sizes)
         self.seconds.append((time.perf_counter() - began) / len(images))
         for boxes, scores, labels, count in zip(
             *(np.asarray(found[name]) for name in ("boxes", "scores", "labels", "count")),

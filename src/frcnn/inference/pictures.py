@@ -7,19 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from frcnn.data.images import read_image, read_reduced
+from frcnn.data.images import decode_image, decode_reduced, read_image, read_reduced
 from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
 from frcnn.structures import Detections
 
-Image = str | Path | np.ndarray
+Image = str | Path | bytes | np.ndarray
 Progress = Callable[[], None] | None
 
+UNNAMED = "the picture"  # what an error calls one that came as bytes
 MOST_DECODERS = 4  # threads; a network takes longer over a picture than decoding it
 
 
@@ -48,9 +50,12 @@ class Preparation:
         """
         if isinstance(image, np.ndarray):
             return _checked(image), 1
-        if self.resizing == "plain":  # which takes single pixels, not means
-            return read_image(image), 1
-        return read_reduced(image, self.short, self.long)
+        plain = self.resizing == "plain"  # which takes single pixels, not means
+        if isinstance(image, bytes):
+            if plain:
+                return decode_image(image, UNNAMED), 1
+            return decode_reduced(image, UNNAMED, self.short, self.long)
+        return (read_image(image), 1) if plain else read_reduced(image, self.short, self.long)
 
     def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
         """Resize a picture, uint8 (H, W, 3), and pad it: as ``data.resizing.prepare``."""
@@ -61,11 +66,12 @@ class Preparation:
         return (prepare_plain if plain else prepare)(pixels, self.short, self.long, canvas)
 
 
-class _Prepared(NamedTuple):
-    index: int
+class Prepared(NamedTuple):
+    """A picture on its canvas, and the way back to its own pixels."""
+
     pixels: np.ndarray  # uint8 or float32 (H, W, 3), padded to its canvas
-    size: Size
-    scale: tuple[float, float]
+    size: Size  # of the valid part
+    scale: tuple[float, float]  # new over old, of (y, x)
     original: Size
 
 
@@ -91,6 +97,11 @@ class PictureDetector(ABC):
     def fixed_batch(self) -> int | None:
         """Pictures that ``infer`` takes at once, whatever the caller wishes; None: any number."""
         return None
+
+    @property
+    def fixed_canvas(self) -> bool:
+        """Whether ``infer`` takes pictures on the canvas of ``preparation`` alone."""
+        return False
 
     @abstractmethod
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, Any]:
@@ -121,7 +132,8 @@ class PictureDetector(ABC):
         """Find objects in one picture or in several.
 
         Args:
-            images: a picture, or a sequence of them: file paths, or arrays (H, W, 3), uint8 RGB.
+            images: a picture, or a sequence of them: file paths, the bytes of such files, or
+                arrays (H, W, 3), uint8 RGB.
             score: leave out detections scored lower. The model has a threshold of its own, 0.05
                 unless it was built otherwise, below which nothing is returned.
             batch: pictures run through the network together; a detector exported with a fixed
@@ -134,39 +146,61 @@ class PictureDetector(ABC):
         Raises:
             ValueError: a picture that cannot be read, with its name, or an array of other shape.
         """
-        single = isinstance(images, (str, Path)) or (
+        single = isinstance(images, (str, Path, bytes)) or (
             isinstance(images, np.ndarray) and images.ndim == 3
         )
         many: list[Image] = [images] if single else [*images]  # type: ignore[misc]
-        results: list[Detections | None] = [None] * len(many)
-        batch = self.fixed_batch or max(1, min(batch, len(many)))
-        for group in self._groups(many, batch):
-            for item, found in zip(group, self._run(group, batch), strict=True):
-                results[item.index] = found.above(score)
+        found = self.find(many, score, batch, progress)
+        return found[0] if single else found
+
+    def find(
+        self, images: list[Image], score: float, batch: int, progress: Progress = None
+    ) -> list[Detections]:
+        """As ``detect``, of a list."""
+        results: dict[int, Detections] = {}
+        batch = self.fixed_batch or max(1, min(batch, len(images)))
+        for group in self._groups(images, batch):
+            found = self.detect_prepared([item for _, item in group], batch)
+            for (index, _), detections in zip(group, found, strict=True):
+                results[index] = detections.above(score)
                 if progress:
                     progress()
-        return results[0] if single else results
+        return [results[index] for index in range(len(images))]
 
-    def _groups(self, images: list[Image], batch: int) -> Iterator[list[_Prepared]]:
-        """Prepared pictures in groups of up to ``batch`` that share a canvas.
+    def prepare(self, image: Image) -> Prepared:
+        """Read a picture, resize it and lay it on its canvas; any thread may.
+
+        Raises:
+            ValueError: as ``detect``.
+        """
+        return _prepare(self.preparation, image)
+
+    def _groups(self, images: list[Image], batch: int) -> Iterator[list[tuple[int, Prepared]]]:
+        """Prepared pictures with their places, in groups of up to ``batch`` that share a canvas.
 
         Pictures are decoded by threads, a little ahead of the network.
         """
         preparation = self.preparation
         if len(images) == 1:  # nothing to decode ahead
-            yield [_prepare((preparation, 0, images[0]))]
+            yield [(0, _prepare(preparation, images[0]))]
             return
-        waiting: dict[tuple[int, ...], list[_Prepared]] = {}
+        waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
         with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
-            numbered = ((preparation, index, image) for index, image in enumerate(images))
-            for item in _ahead(pool, _prepare, numbered, 2 * batch):
+            prepared = _ahead(pool, partial(_prepare, preparation), images, 2 * batch)
+            for index, item in enumerate(prepared):
                 group = waiting.setdefault(item.pixels.shape, [])
-                group.append(item)
+                group.append((index, item))
                 if len(group) == batch:
                     yield waiting.pop(item.pixels.shape)
         yield from waiting.values()
 
-    def _run(self, group: list[_Prepared], batch: int) -> list[Detections]:
+    def detect_prepared(self, group: Sequence[Prepared], batch: int) -> list[Detections]:
+        """Find objects in prepared pictures that share a canvas.
+
+        Args:
+            group: up to ``batch`` pictures from ``prepare``, with ``pixels`` of one shape.
+            batch: as of ``detect``.
+        """
         images = np.stack([item.pixels for item in group])
         sizes = np.array([item.size for item in group], np.int32)
         missing = batch - len(group) if self.fills_batches else 0
@@ -176,7 +210,7 @@ class PictureDetector(ABC):
         found = self.infer(images, sizes)
         return [self._to_detections(item, found, row) for row, item in enumerate(group)]
 
-    def _to_detections(self, item: _Prepared, found: Mapping[str, Any], row: int) -> Detections:
+    def _to_detections(self, item: Prepared, found: Mapping[str, Any], row: int) -> Detections:
         """Cut the padding off one row and scale its boxes to the original picture."""
         count = int(found["count"][row])
         (sy, sx), (height, width) = item.scale, item.original
@@ -195,12 +229,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _prepare(given: tuple[Preparation, int, Image]) -> _Prepared:
-    preparation, index, image = given
+def _prepare(preparation: Preparation, image: Image) -> Prepared:
     pixels, by = preparation.read(image)
     height, width = pixels.shape[:2]
     padded, size, (down, across) = preparation.apply(pixels)
-    return _Prepared(index, padded, size, (down / by, across / by), (height * by, width * by))
+    return Prepared(padded, size, (down / by, across / by), (height * by, width * by))
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from frcnn.inference.pictures import PictureDetector, Preparation
+from frcnn.inference.pictures import Image, PictureDetector, Preparation, Progress
+from frcnn.inference.proposing import Proposer
 from frcnn.models.detector import DetectionModel, read_model
+from frcnn.structures import Detections
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Detector(PictureDetector):
         self._compiled: dict[Hashable, Callable | None] = {}
         self._seen: Counter[Hashable] = Counter()
         self._recorded: dict[Hashable, Callable | None] = {}
+        self._proposers: dict[int, Proposer] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,6 +83,39 @@ class Detector(PictureDetector):
             self._recorded[case] = None
             LOGGER.info("The network's operations depend on its inputs' values: %s", error)
         return self._recorded[case]
+
+    def proposals(
+        self,
+        images: Sequence[Image],
+        count: int = 1000,
+        batch: int = 8,
+        progress: Progress = None,
+    ) -> list[Detections]:
+        """What the first stage proposes: boxes that may hold an object of any class.
+
+        Args:
+            images: file paths, or arrays (H, W, 3), uint8 RGB.
+            count: proposals of a picture, at most; they have gone through NMS, as in use.
+            batch: pictures run through the network together.
+            progress: called after each picture is done.
+
+        Returns:
+            for each picture its proposals, the most confident first: boxes in pixels of the
+            original, the objectness, 0..1, as score, and one class, "object".
+
+        Raises:
+            ValueError: ``count`` below 1; a picture that cannot be read.
+        """
+        if count not in self._proposers:
+            self._proposers[count] = Proposer(self.model.network, self.preparation, count)
+        return self._proposers[count].detect(images, batch=batch, progress=progress)
+
+    @property
+    def anchor_shapes(self) -> np.ndarray:
+        """Width and height of all anchors of a cell, in the network's pixels: float32 (K, 2)."""
+        anchors = self.model.network.rpn.anchors
+        boxes = anchors.boxes([(1, 1)] * len(anchors.strides))
+        return boxes[:, 2:] - boxes[:, :2]
 
     def save(self, path: str | Path) -> Path:
         """Write architecture, weights, classes, sizes and thresholds to one ``.keras`` file."""

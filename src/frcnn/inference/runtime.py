@@ -45,6 +45,11 @@ class RuntimeDetector(PictureDetector):
         return self.artefact.batch
 
     @property
+    def fixed_canvas(self) -> bool:
+        """It was exported for one."""
+        return True
+
+    @property
     def fills_batches(self) -> bool:
         """Whether it was exported for a number of pictures."""
         return self.artefact.batch is not None

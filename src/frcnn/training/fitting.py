@@ -12,6 +12,7 @@ from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.dataset import Dataset
 from frcnn.inference.predict import Detector
 from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.structures import Detections
 from frcnn.training.callbacks import History, StopEarly, StopOnInterrupt, WatchLosses
 from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
@@ -102,6 +103,11 @@ class Fitting:
     def stopped_early(self) -> bool:
         """Whether the history says that waiting for a better epoch has gone on for too long."""
         return self._early.due
+
+    @property
+    def best_found(self) -> list[Detections] | None:
+        """What the best epoch's validation found; None where it was another process's."""
+        return self._validate.best_found
 
     def fit(self, epoch: int, step: int) -> None:
         """Train to the end after so many epochs, and so many steps of the next one.

@@ -51,6 +51,11 @@ class Run:
         return self.folder / "metrics.json"
 
     @property
+    def report(self) -> Path:
+        """One page on all of it."""
+        return self.folder / "report.html"
+
+    @property
     def state(self) -> Path:
         """What the training needs to go on; no detector."""
         return self.folder / "training.state"
@@ -92,6 +97,7 @@ class Run:
                 run.last,
                 run.history,
                 run.metrics,
+                run.report,
                 run.tracked,
             ):
                 old.unlink(missing_ok=True)
@@ -118,14 +124,14 @@ class Run:
         writer = csv.DictWriter(text, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-        _write_whole(self.history, text.getvalue())
+        write_whole(self.history, text.getvalue())
 
     def write_metrics(self, metrics: dict) -> None:
         """Write the figures of the best epoch."""
-        _write_whole(self.metrics, json.dumps(_finite(metrics), indent=2) + "\n")
+        write_whole(self.metrics, json.dumps(_finite(metrics), indent=2) + "\n")
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file that is never seen in part, whenever the process ends."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:

@@ -76,6 +76,9 @@ def _one_pass(group: Group, rate, scale, momentum: float) -> None:
         dampening=0.0,
         nesterov=False,
     )
+    # The kernel does not say that it changed them, and what was made of them would be kept.
+    for weight in group.weights:
+        torch.autograd.graph.increment_version(weight)
 
 
 def _many_passes(group: Group, rate, scale, momentum: float) -> None:

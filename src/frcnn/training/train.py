@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -15,6 +16,7 @@ from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.structures import Detections
 from frcnn.training.auditing import warnings_of, working_of
 from frcnn.training.augmentation import transforms_of, variety_of
 from frcnn.training.config import Config
@@ -33,7 +35,26 @@ from frcnn.zoo.weights import load_weights
 STRIDE = 32
 
 
-def train(config: Config, console: Console | None = None) -> Run:
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A training that came to its end.
+
+    Args:
+        run: what it left.
+        splits: the data.
+        found: what the best model found on the validation images, in their order; None without
+            them, or where another process measured it.
+    """
+
+    run: Run
+    splits: Splits
+    found: list[Detections] | None
+
+
+Finish = Callable[[Finished, Console], None]
+
+
+def train(config: Config, console: Console | None = None, finish: Finish | None = None) -> Run:
     """Train a detector and leave a run folder.
 
     Ctrl-C ends the training after the step it comes in, with everything saved, and so does
@@ -42,6 +63,7 @@ def train(config: Config, console: Console | None = None) -> Run:
     Args:
         config: what to do.
         console: where to report; standard output if left out.
+        finish: called after a training of one process that came to its end.
 
     Returns:
         The run: ``run.best`` and ``run.last`` are model files for ``frcnn.load``.
@@ -54,10 +76,18 @@ def train(config: Config, console: Console | None = None) -> Run:
     """
     check_tracker(config.track)
     with open_devices(config.devices) as devices:
-        return _train(config, devices, _of_the_first(devices, console))
+        console = _of_the_first(devices, console)
+        finished = _train(config, devices, console)
+    return _finish(finished, devices, console, finish)
 
 
-def _train(config: Config, devices: Devices, console: Console) -> Run:
+def _finish(finished: Finished, devices: Devices, console: Console, finish: Finish | None) -> Run:
+    if finish and devices.processes == 1:
+        finish(finished, console)
+    return finished.run
+
+
+def _train(config: Config, devices: Devices, console: Console) -> Finished:
     devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
     splits = _open(config, console)
     batches = _batches(config, splits)
@@ -76,11 +106,11 @@ def _train(config: Config, devices: Devices, console: Console) -> Run:
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
     config = replace(config, out=str(run.folder))
-    _fit(config, run, network, batches, splits, devices, console, resumed=False)
-    return run
+    found = _fit(config, run, network, batches, splits, devices, console, resumed=False)
+    return Finished(run, splits, found)
 
 
-def resume(folder: str | Path, console: Console | None = None) -> Run:
+def resume(folder: str | Path, console: Console | None = None, finish: Finish | None = None) -> Run:
     """Go on with a training that ended early, to what it would have become.
 
     The weights become the same, bit for bit, on the same backend and machine, as far as that
@@ -89,6 +119,7 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
     Args:
         folder: of the run; its ``config.toml`` says what to do.
         console: as of ``train``.
+        finish: likewise.
 
     Returns:
         The run, as ``train`` does.
@@ -103,13 +134,15 @@ def resume(folder: str | Path, console: Console | None = None) -> Run:
         console = _of_the_first(devices, console)
         if not devices.by_the_first(run.state.exists):
             console.print(f"No state was saved in {folder} yet: the training starts again.")
-            return _train(replace(config, overwrite=True), devices, console)
-        splits = _open(config, console)
-        batches = _batches(config, splits)
-        with devices.scope():
-            network = _network(config, splits, config.precision)
-        _fit(config, run, network, batches, splits, devices, console, resumed=True)
-    return run
+            finished = _train(replace(config, overwrite=True), devices, console)
+        else:
+            splits = _open(config, console)
+            batches = _batches(config, splits)
+            with devices.scope():
+                network = _network(config, splits, config.precision)
+            found = _fit(config, run, network, batches, splits, devices, console, resumed=True)
+            finished = Finished(run, splits, found)
+    return _finish(finished, devices, console, finish)
 
 
 def _of_the_first(devices: Devices, console: Console | None) -> Console:
@@ -170,7 +203,8 @@ def _fit(
     devices: Devices,
     console: Console,
     resumed: bool,
-) -> None:
+) -> list[Detections] | None:
+    """Train to the end; what the best model found on the validation images, if it is at hand."""
     chosen = preset(config.preset)
     shown = network
     if needs_another(config):
@@ -204,7 +238,7 @@ def _fit(
     devices.join(network)
     if place[0] == config.epochs or fitting.stopped_early:
         fitting.say(f"The training in {run.folder} is complete: {place[0]} epochs.")
-        return
+        return None
     shared = f" on {devices.count} devices" if devices.count > 1 else ""
     fitting.say(
         f"Training {config.preset} on {keras.config.backend()}: {config.epochs} epochs of "
@@ -215,6 +249,7 @@ def _fit(
     if not resumed:
         fitting.begin(splits.train.classes)
     fitting.fit(*place)
+    return fitting.best_found
 
 
 def _report_data(splits: Splits, console: Console) -> None:

@@ -17,6 +17,7 @@ from frcnn.data.images import read_image
 from frcnn.draw import contact_sheet, draw_boxes, draw_detections, save_image
 from frcnn.evaluation.evaluate import evaluate_detections
 from frcnn.inference.predict import Detector
+from frcnn.structures import Detections
 from frcnn.training.run import Run
 
 FIGURES = ("VOC07", "VOC12", "AP", "AP50")  # validation's columns in the history
@@ -35,6 +36,10 @@ class Validate(keras.callbacks.Callback):
         stopped: whether the training was stopped within an epoch; then nothing is measured.
         refresh: called first, to give the detector its weights.
         batch: images run through the network together.
+
+    Attributes:
+        best: AP of the best epoch so far, 0..1.
+        best_found: what was found in it, one entry an image; None where it was another process's.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Validate(keras.callbacks.Callback):
         self._epochs, self._samples_every = epochs, samples_every
         self._stopped, self._refresh, self._batch = stopped, refresh, batch
         self.best: float | None = None
+        self.best_found: list[Detections] | None = None
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Score and save."""
@@ -83,7 +89,7 @@ class Validate(keras.callbacks.Callback):
         average = float(scores.coco["AP"])
         current = -1.0 if math.isnan(average) else average
         if self.best is None or current >= self.best:
-            self.best = current
+            self.best, self.best_found = current, found
             self._detector.save(self._run.best)
             self._run.write_metrics({"epoch": epoch + 1, **scores.to_dict()})
         if self._samples_every and (

@@ -1,0 +1,1 @@
+"""The report on a run: one HTML file, which needs nothing else and no network."""

@@ -1,0 +1,48 @@
+"""What the server is told, and the limits that keep strangers from harming it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from frcnn.errors import UserError
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How detections are served.
+
+    Args:
+        token: what a client must show; None: nothing.
+        batch: most pictures run through the network together.
+        queue: most pictures waiting for the network; more are refused with 503.
+        pictures: most pictures of a request.
+        body: most bytes of a request.
+        bodies: most bytes of all requests that are being answered; more are refused with 503.
+        rate: requests a second that one address may make in the long run; 0: any.
+        patience: seconds within which a request must have arrived.
+        linger: seconds for which the rest of a refused request is read, so that its sender, who
+            writes before it reads, gets to see the answer.
+
+    Raises:
+        UserError: an empty token, a number out of its range.
+    """
+
+    token: str | None = None
+    batch: int = 8
+    queue: int = 128
+    pictures: int = 32
+    body: int = 32 * MEBIBYTE
+    bodies: int = 512 * MEBIBYTE
+    rate: float = 50.0
+    patience: float = 20.0
+    linger: float = 2.0
+
+    def __post_init__(self):
+        if self.token is not None and not self.token.strip():
+            raise UserError("The token is empty. Give one of a few dozen random letters, or none.")
+        for name, low in (("batch", 1), ("queue", 1), ("body", 1), ("rate", 0), ("patience", 0.1)):
+            value = getattr(self, name)
+            if not value >= low:
+                raise UserError(f"The server's {name} must be at least {low}. Received: {value}.")

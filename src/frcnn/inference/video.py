@@ -1,0 +1,226 @@
+"""Frames of videos, cameras and network streams, each with its place in time; no Keras."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from frcnn.errors import UserError, printable
+
+SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv",
+    ".flv", ".3gp", ".ogv",
+)  # fmt: skip
+CAMERA = "camera"
+STREAMS = ("rtsp://", "rtsps://")
+
+MAX_PIXELS = 1 << 26  # of a frame: the next power of two above 8K's
+MAX_RATE = Fraction(1000)  # frames a second that are believed
+USUAL_RATE = Fraction(25)  # where a video states none that can be
+SECONDS = 10.0  # without anything from a stream, after which it has ended
+# What FFmpeg may take a file for, and where it may go: a playlist from outside, whatever its name,
+# must not have it open other files and addresses.
+_FILE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,asf,flv,ogg,h264,hevc",
+}
+_STREAM = {
+    "protocol_whitelist": "rtsp,rtp,rtcp,tcp,udp,tls,srtp",
+    "format_whitelist": "rtsp",
+    "rtsp_transport": "tcp",  # by UDP lost packets are smeared pictures
+}
+_DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
+
+
+class Frame(NamedTuple):
+    """One picture of a video."""
+
+    index: int  # counted from 0 among those decoded
+    time: float  # seconds, as the container states it
+    image: np.ndarray  # uint8 (H, W, 3), RGB, upright
+
+
+@dataclass(frozen=True)
+class Video:
+    """An open video.
+
+    Args:
+        name: what the user called it.
+        pixels: of a frame, as stated.
+        rate: frames a second, on average, as stated.
+        count: frames, as stated; None: unknown or endless.
+        live: it goes on whether it is read or not.
+    """
+
+    name: str
+    pixels: int
+    rate: Fraction
+    count: int | None
+    live: bool
+    _container: Any
+    _stream: Any
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode frame after frame, in the order in which they are shown.
+
+        What is damaged is left out.
+
+        Raises:
+            UserError: none can be decoded, or one is of more than ``MAX_PIXELS``.
+        """
+        index = -1
+        for index, frame in enumerate(self._decoded()):
+            check_size(self.name, frame.width, frame.height)
+            time = frame.time if frame.time is not None else float(index / self.rate)
+            yield Frame(index, time, _upright(frame))
+        if index < 0:
+            raise UserError(f"{self.name} has no frames that can be decoded.")
+
+    def _decoded(self) -> Iterator[Any]:
+        failures = import_av().error.FFmpegError
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except failures:  # the rest of the file is missing, or the stream has ended
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except failures:
+                continue
+            yield from frames
+
+
+def is_video(source: str | os.PathLike) -> bool:
+    """Whether this names a video, a camera (``camera``, ``camera:1``) or a stream."""
+    text = str(source)
+    if re.fullmatch(rf"{CAMERA}(:\d{{1,3}})?", text) and not os.path.exists(text):
+        return True
+    return text.lower().startswith(STREAMS) or Path(text).suffix.lower() in SUFFIXES
+
+
+@contextmanager
+def open_video(source: str | os.PathLike) -> Iterator[Video]:
+    """Open a video file, a camera or a stream of RTSP, for reading.
+
+    Raises:
+        UserError: it does not exist, is no video, states frames of more than ``MAX_PIXELS``, or
+            PyAV is not installed.
+    """
+    av = import_av()
+    name = _shown(str(source))
+    place, options, live = _place(str(source))
+    try:
+        container = av.open(place, timeout=(SECONDS, SECONDS), metadata_errors="replace", **options)
+    except av.error.FFmpegError as error:
+        raise UserError(f"{name} cannot be opened as a video: {_reason(error)}.") from None
+    with container:
+        if not container.streams.video:
+            raise UserError(f"{name} has no pictures in it, only {_kinds(container)}.")
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        if context is None:
+            raise UserError(f"{name} is in a format that FFmpeg here cannot decode.")
+        check_size(name, context.width, context.height)
+        # Before pictures of a size that a damaged frame states are made room for.
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.thread_type = "AUTO"
+        yield _described(name, container, stream, live)
+
+
+def _shown(source: str) -> str:
+    """The name for people: addresses without the password that is in them."""
+    return printable(re.sub(r"//[^/@]*@", "//", source))
+
+
+def _described(name: str, container: Any, stream: Any, live: bool) -> Video:
+    rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
+    if not 0 < rate <= MAX_RATE:
+        rate = USUAL_RATE
+    count = stream.frames
+    if not count and container.duration and container.duration > 0:
+        count = round(container.duration / 1_000_000 * rate)
+    context = stream.codec_context
+    known = None if live or count <= 0 else count
+    pixels = context.width * context.height
+    return Video(name, pixels, Fraction(rate), known, live, container, stream)
+
+
+def _place(source: str) -> tuple[str, dict[str, Any], bool]:
+    """What is opened, how, and whether it is live."""
+    if source.lower().startswith(STREAMS):
+        return source, {"options": _STREAM}, True
+    if re.fullmatch(rf"{CAMERA}(:\d+)?", source) and not os.path.exists(source):
+        return *_camera(int(source.partition(":")[2] or 0)), True
+    path = os.path.abspath(source)
+    if not os.path.exists(path):
+        raise UserError(f"There is no file {source}. Check the spelling.")
+    if not os.path.isfile(path):
+        raise UserError(f"{source} is not a file.")
+    return path, {"options": _FILE}, False
+
+
+def _camera(number: int) -> tuple[str, dict[str, Any]]:
+    if sys.platform not in _DEVICES:
+        raise UserError("Cameras are read on Linux and macOS; record to a file and name that.")
+    kind, pattern = _DEVICES[sys.platform]
+    return pattern.format(number), {"format": kind}
+
+
+def _upright(frame: Any) -> np.ndarray:
+    """The frame's pixels, turned as it says that it is to be shown."""
+    pixels = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Refuse frames that are too large.
+
+    Raises:
+        UserError: they have no pixels, or more than ``MAX_PIXELS``.
+    """
+    if width < 1 or height < 1:
+        raise UserError(f"{name} does not say how large its frames are: it is damaged.")
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{name} has frames of {width}x{height} pixels, more than the limit of {MAX_PIXELS:,}."
+        )
+
+
+def import_av() -> Any:
+    """PyAV.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        raise UserError(
+            "Videos are read by PyAV, which is not installed. Install it with "
+            "`pip install 'frcnn[video]'`."
+        ) from None
+    return av
+
+
+def _reason(error: Any) -> str:
+    return printable(str(error.strerror or error)).rstrip(".").lower()[:200]
+
+
+def _kinds(container: Any) -> str:
+    kinds = sorted({stream.type or "unknown" for stream in container.streams})
+    return " and ".join(kinds) or "nothing"
