@@ -16,7 +16,7 @@ from frcnn.data.same_files import same_files
 from frcnn.errors import UserError
 from frcnn.evaluation.comparison import compare
 from frcnn.evaluation.diagnosis import Diagnosis, Evidence, diagnose_detections
-from frcnn.evaluation.limits import Channels, Shared
+from frcnn.evaluation.measured import Channels, Shared
 from frcnn.evaluation.proposals import COUNTS, AnchorFit, anchor_fit
 from frcnn.inference.pictures import PictureDetector
 from frcnn.structures import Detections
