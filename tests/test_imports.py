@@ -66,6 +66,7 @@ CROSSING = {"data/batching.py"}
 WITHOUT_KERAS = {
     "__init__.py",
     "cli.py",
+    "apps/diagnosing.py",
     "apps/predictions.py",
     "apps/scoring.py",
     "apps/serve/running.py",

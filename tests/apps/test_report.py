@@ -204,11 +204,12 @@ def test_in_a_browser(made):
 
 
 def test_light_and_dark(made):
+    page = Path(os.environ.get("FRCNN_REPORT", made.page)).resolve()
     grounds = []
     for dark in (False, True):
         with open_browser(dark=dark) as driver:
-            driver.get(made.page.as_uri() + "#diagnosis")
-            assert visible(driver, "#diagnosis") == 1  # the address names the tab
+            driver.get(page.as_uri() + "#pictures")
+            assert visible(driver, "#pictures") == 1  # the address names the tab
             ground = driver.find_element("tag name", "body").value_of_css_property(
                 "background-color"
             )
@@ -219,7 +220,7 @@ def test_light_and_dark(made):
 
 
 def keep_screenshot(driver, name: str) -> None:
-    """For the documents, where the variable names a folder."""
+    """For the documents: the variables name a folder for pictures, and a report to be shown."""
     folder = os.environ.get("FRCNN_SCREENSHOTS")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)

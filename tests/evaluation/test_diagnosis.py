@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from frcnn.evaluation.diagnosis import Evidence, diagnose_detections
-from frcnn.evaluation.limits import Channels, Shared
+from frcnn.evaluation.measured import Channels, Shared
 from frcnn.evaluation.proposals import anchor_fit
 from frcnn.structures import Detections, Sample
 from made_detections import CLASSES, moved, renamed, scene

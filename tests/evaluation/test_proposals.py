@@ -64,7 +64,9 @@ def test_anchors_four_times_too_large_are_seen():
     fit = anchor_fit(sides, samples, np.ones(1))
     large = anchor_fit(4 * sides, samples, np.ones(1))
     assert fit.best_factor == 1.0 and fit.mean_iou == fit.best_mean_iou
-    assert large.best_factor == 0.25 and large.best_mean_iou == pytest.approx(fit.mean_iou)
+    # Of factors that do about as well, the one that changes least.
+    assert large.best_factor in (0.25, 0.25 * 2**0.5)
+    assert large.best_mean_iou == pytest.approx(fit.mean_iou, abs=0.02)
     assert large.mean_iou < 0.2 and large.fitting == 0.0
     # Enlarged four times, the pictures fit again.
     enlarged = anchor_fit(4 * sides, samples, np.array([4.0]))

@@ -16,10 +16,12 @@ from frcnn.data.same_files import same_files
 from frcnn.errors import UserError
 from frcnn.evaluation.comparison import compare
 from frcnn.evaluation.diagnosis import Diagnosis, Evidence, diagnose_detections
-from frcnn.evaluation.limits import Channels, Shared
+from frcnn.evaluation.measured import Channels, Shared
 from frcnn.evaluation.proposals import COUNTS, AnchorFit, anchor_fit
 from frcnn.inference.pictures import PictureDetector
 from frcnn.structures import Detections
+from frcnn.training.config import Config
+from frcnn.training.splits import open_splits
 
 PROPOSED = 300  # pictures whose proposals are looked at
 SWAPPED = 32  # pictures tried with red and blue exchanged
@@ -92,15 +94,12 @@ def training_images(reference: str | Path) -> list[Path] | None:
     Returns:
         None where it is not known: there is no run, or its data set is no longer where it was.
     """
-    from frcnn.training.run import Run
-    from frcnn.training.splits import open_splits
-
     path = Path(reference)
-    run = Run(path if path.is_dir() else path.parent)
-    if not run.config_file.is_file() or not path.exists():
+    file = (path if path.is_dir() else path.parent) / "config.toml"
+    if not file.is_file() or not path.exists():
         return None
     try:
-        return [sample.image for sample in open_splits(run.read_config()).train]
+        return [sample.image for sample in open_splits(Config.from_toml(file)).train]
     except UserError:
         return None
 

@@ -11,20 +11,24 @@ import numpy as np
 
 from frcnn.evaluation.calibration import Calibration, best_score, calibrate, object_ranking
 from frcnn.evaluation.confusion import Confusion, confusion_matrix
-from frcnn.evaluation.errors import KINDS, Errors, find_errors
+from frcnn.evaluation.errors import Errors, find_errors
 from frcnn.evaluation.evaluate import Evaluation, evaluate_detections
-from frcnn.evaluation.greedy import GreedyMatches, greedy_match, quick_ap
-from frcnn.evaluation.limits import Channels, Limit, Measured, Shared, find_limits
+from frcnn.evaluation.greedy import greedy_match, quick_ap
+from frcnn.evaluation.limits import find_limits
 from frcnn.evaluation.matching import pairwise_iou, relabel
+from frcnn.evaluation.measured import Channels, Limit, Measured, Shared
 from frcnn.evaluation.plain import plain
 from frcnn.evaluation.probes import find_relabelling, find_shift, without_classes
 from frcnn.evaluation.proposals import AnchorFit, ProposalRecall, proposal_recall
+from frcnn.evaluation.tables import (
+    classes_table,
+    crowding_table,
+    curves_of,
+    mistakes_table,
+    sizes_table,
+    worst_table,
+)
 from frcnn.structures import Detections, Sample
-
-CROWDS = {"1-3": (1, 3), "4-10": (4, 10), "11+": (11, math.inf)}  # objects in a picture
-WORST = 20  # pictures named
-MISTAKES = 20
-_POINTS = 101  # of a curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,28 +151,55 @@ def diagnose_detections(
     """
     evidence = evidence or Evidence()
     evaluation = evaluate_detections(detections, samples, classes)
-    errors = find_errors(detections, samples, classes)
     found = [relabel(each, classes) for each in detections]
     matches = greedy_match(found, samples, [0.5])
     counted = ~matches.ignored[0]
-    right = matches.right[0][counted]
-    scores = matches.scores[counted]
+    scores, right = matches.scores[counted], matches.right[0][counted]
     threshold, f1 = best_score(scores, right, evaluation.boxes)
     threshold = 0.5 if math.isnan(threshold) else threshold
-    confusion = confusion_matrix(found, samples, classes, threshold)
-    calibration = calibrate(scores, right)
-    coco = evaluation.coco
-    sizes = _sizes(coco, samples)
-    proposals, unproposed = _measure_proposals(evidence.proposals, samples, errors)
+    measured = _measure(evaluation, found, samples, threshold, evidence)
+    return Diagnosis(
+        limits=find_limits(measured),
+        score=threshold,
+        f1=f1,
+        errors=measured.errors,
+        confusion=measured.confusion,
+        calibration=measured.calibration,
+        sizes=sizes_table(evaluation, samples),
+        crowding=crowding_table(found, samples, len(classes)),
+        curves=curves_of(evaluation),
+        per_class=classes_table(evaluation),
+        worst=worst_table(matches, samples, threshold),
+        mistakes=mistakes_table(measured.errors, found, samples),
+        proposals=measured.proposals,
+        evidence=evidence,
+        evaluation=evaluation,
+    )
+
+
+def _measure(
+    evaluation: Evaluation,
+    found: Sequence[Detections],
+    samples: Sequence[Sample],
+    threshold: float,
+    evidence: Evidence,
+) -> Measured:
+    """All that the sentences need; ``found`` is labelled as the samples are."""
+    classes = tuple(evaluation.per_class)
+    errors = find_errors(found, samples, classes)
     everything = confusion_matrix(found, samples, classes, 0.0)
-    measured = Measured(
-        ap=coco["AP"],
+    proposals, unproposed = _measure_proposals(evidence.proposals, samples, errors)
+    sizes = sizes_table(evaluation, samples)
+    matches = greedy_match(found, samples, [0.5])
+    counted = ~matches.ignored[0]
+    return Measured(
+        ap=evaluation.coco["AP"],
         sizes={name: (row["AP"], int(row["objects"])) for name, row in sizes.items()},
         objects=evaluation.boxes,
-        detections=len(scores),
+        detections=int(counted.sum()),
         errors=errors,
-        confusion=confusion,
-        calibration=calibration,
+        confusion=confusion_matrix(found, samples, classes, threshold),
+        calibration=calibrate(matches.scores[counted], matches.right[0][counted]),
         object_ranking=_object_ranking(found, samples),
         association=everything.association(),
         one_class_ap50=quick_ap(*without_classes(found, samples), 1, [0.5]),
@@ -183,64 +214,6 @@ def diagnose_detections(
         channels=evidence.channels,
         shared=evidence.shared,
     )
-    return Diagnosis(
-        find_limits(measured),
-        threshold,
-        f1,
-        errors,
-        confusion,
-        calibration,
-        sizes,
-        _crowding(found, samples, len(classes)),
-        _curves(evaluation),
-        {
-            name: {
-                **coco["per_class"][name],
-                "objects": counts["boxes"],
-                "detections": counts["detections"],
-            }
-            for name, counts in evaluation.per_class.items()
-        },
-        _worst(matches, samples, threshold),
-        _mistakes(errors, found, samples),
-        proposals,
-        evidence,
-        evaluation,
-    )
-
-
-def _sizes(coco: dict[str, Any], samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    areas = [np.asarray(s.areas)[~np.asarray(s.difficult)] for s in samples]
-    place = np.searchsorted([32.0**2, 96.0**2], np.concatenate([np.zeros(0), *areas]), "right")
-    counts = np.bincount(place, minlength=3)
-    return {
-        name: {"AP": coco[f"AP_{name}"], "objects": int(count)}
-        for name, count in zip(("small", "medium", "large"), counts, strict=True)
-    }
-
-
-def _crowding(
-    found: Sequence[Detections], samples: Sequence[Sample], classes: int
-) -> dict[str, dict[str, float]]:
-    objects = np.array([int((~np.asarray(s.difficult)).sum()) for s in samples], np.int64)
-    rows = {}
-    for name, (low, high) in CROWDS.items():
-        chosen = np.flatnonzero((objects >= low) & (objects <= high)).tolist()
-        ap = quick_ap([found[i] for i in chosen], [samples[i] for i in chosen], classes)
-        rows[name] = {"AP": ap, "images": len(chosen), "objects": int(objects[chosen].sum())}
-    return rows
-
-
-def _curves(evaluation: Evaluation) -> dict[str, dict[str, list[float]]]:
-    levels = np.linspace(0, 1, _POINTS)
-    curves = {}
-    for name, curve in evaluation.curves.items():
-        if curve.positives:
-            envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
-            reached = np.searchsorted(curve.recall, levels, side="left")
-            precision = np.append(envelope, 0.0)[reached]
-            curves[name] = {"recall": levels.tolist(), "precision": precision.tolist()}
-    return curves
 
 
 def _object_ranking(found: Sequence[Detections], samples: Sequence[Sample]) -> float:
@@ -265,44 +238,3 @@ def _measure_proposals(
     covered[asked] = recall.covered
     missed = errors.missed[asked[errors.missed]]
     return recall, float((~covered[missed]).mean()) if len(missed) else float("nan")
-
-
-def _worst(matches: GreedyMatches, samples: Sequence[Sample], score: float) -> list[dict[str, Any]]:
-    count, shown = len(samples), (matches.scores >= score) & ~matches.ignored[0]
-    right = matches.right[0]
-    found = np.bincount(matches.images[shown & right], minlength=count)
-    false = np.bincount(matches.images[shown & ~right], minlength=count)
-    objects = np.bincount(matches.truth_images[~matches.difficult], minlength=count)
-    order = np.argsort(-(objects - found + false), kind="stable")[:WORST]
-    return [
-        {
-            "image": str(samples[i].image),
-            "missed": int(objects[i] - found[i]),
-            "false": int(false[i]),
-            "found": int(found[i]),
-        }
-        for i in order.tolist()
-        if objects[i] - found[i] + false[i]
-    ]
-
-
-def _mistakes(
-    errors: Errors, found: Sequence[Detections], samples: Sequence[Sample]
-) -> list[dict[str, Any]]:
-    wrong = np.flatnonzero(errors.kinds >= 0)
-    places = [(int(errors.images[i]), int(errors.rows[i])) for i in wrong]
-    scores = np.array([found[picture].scores[row] for picture, row in places])
-    result = []
-    for i in np.argsort(-scores, kind="stable")[:MISTAKES]:
-        picture, row = places[i]
-        each = found[picture]
-        result.append(
-            {
-                "image": str(samples[picture].image),
-                "box": [round(float(value), 1) for value in each.boxes[row]],
-                "class": each.classes[each.labels[row]],
-                "score": float(each.scores[row]),
-                "kind": KINDS[errors.kinds[wrong[i]]],
-            }
-        )
-    return result

@@ -17,6 +17,7 @@ SIZES = {"all": (0.0, np.inf), "small": (0.0, 1024.0), "medium": (1024.0, 9216.0
 SIZES["large"] = (9216.0, np.inf)  # square pixels of the original picture, as COCO has them
 FACTORS = 2.0 ** np.arange(-4, 4.5, 0.5)  # by which anchors are tried larger or smaller
 FITTING = 0.5  # IoU
+_NEARLY = 0.02  # of the mean IoU
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,8 @@ class AnchorFit:
     Args:
         mean_iou: over the objects.
         fitting: share of the objects with an anchor of IoU 0.5 or more.
-        best_factor: all anchors this many times as large would have the highest mean.
+        best_factor: all anchors this many times as large would have nearly the highest mean; of
+            several such factors, which anchors of many sizes have, the one nearest to 1.
         best_mean_iou: that mean.
         object_side: median of the objects' sides (square root of the area), in the network's
             pixels.
@@ -144,8 +146,10 @@ def anchor_fit(
     objects = objects[(objects > 0).all(axis=1)]
     if not len(objects):
         return None
-    means = [_best_iou(objects, factor * shapes).mean() for factor in FACTORS]
-    own, best = _best_iou(objects, shapes), int(np.argmax(means))
+    means = np.array([_best_iou(objects, factor * shapes).mean() for factor in FACTORS])
+    good = np.flatnonzero(means >= means.max() - _NEARLY)
+    best = good[np.argmin(np.abs(np.log(FACTORS[good])))]
+    own = _best_iou(objects, shapes)
     sizes = np.sqrt(shapes.prod(axis=1))
     return AnchorFit(
         float(own.mean()),
