@@ -25,7 +25,7 @@ def recorded(monkeypatch, tmp_path):
     """Call the training command; gives the configuration it would train with."""
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr("frcnn.training.train.train", lambda config: seen.append(config))
+    monkeypatch.setattr("frcnn.training.train.train", lambda config, *_: seen.append(config))
 
     def call(*arguments) -> Config:
         legacy.train_main([str(argument) for argument in arguments])

@@ -201,7 +201,11 @@ def test_ctrl_c_leaves_a_video_that_plays_and_the_rows_so_far(model, tmp_path):
     out, rows = tmp_path / "out.mp4", tmp_path / "rows.json"
     given = ["predict", str(model), str(film), "--out", str(out), "--json", str(rows)]
     with subprocess.Popen(
-        [*slowed(0.3), *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*slowed(0.3), *given],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Where these tests run in the background they, and what they start, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         until = time.monotonic() + 60
         while not (rows.exists() and rows.stat().st_size > 3000) and time.monotonic() < until:

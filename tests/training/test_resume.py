@@ -130,7 +130,12 @@ def test_a_run_without_a_state_starts_again(data, tmp_path, monkeypatch):
     wanted = config(data, tmp_path)
     (tmp_path / "config.toml").write_text(wanted.to_toml())
     asked = []
-    monkeypatch.setattr(module, "_train", lambda config, *_: asked.append(config))
+
+    def begin(config, *_):
+        asked.append(config)
+        return module.Finished(None, None, None)
+
+    monkeypatch.setattr(module, "_train", begin)
     said = console()
     resume(tmp_path, said)
     assert "starts again" in said.file.getvalue()
