@@ -16,7 +16,7 @@ from frcnn.training.evaluated import precision, show
 from frcnn.training.freezing import Freezing
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.state import read_state
-from frcnn.training.train import resume
+from frcnn.training.train import resume, train
 from interruptions import crash_after
 from tiny import history_of, tiny_batch, tiny_network, write_voc
 
@@ -74,7 +74,7 @@ def arrays_of(weights):
 def test_everything_at_once_goes_on_exactly(data, tmp_path, monkeypatch, after, whole_runs):
     """The extractor is thawed after ``STEPS`` steps; mosaics end there too."""
     settings = config(data, tmp_path / "run", save_every=0.0, **EVERYTHING)
-    crash_after(monkeypatch, after, lambda: frcnn.train(settings, console()))
+    crash_after(monkeypatch, after, lambda: train(settings, console()))
     run = resume(tmp_path / "run", console())
     whole = whole_runs(data)
     assert history_of(run) == history_of(whole)
@@ -98,7 +98,7 @@ def whole_runs(tmp_path_factory):
     def run(data):
         if not done:
             folder = tmp_path_factory.mktemp("whole") / "run"
-            done.append(frcnn.train(config(data, folder, save_every=0.0, **EVERYTHING), console()))
+            done.append(train(config(data, folder, save_every=0.0, **EVERYTHING), console()))
         return done[0]
 
     return run
@@ -111,8 +111,8 @@ def test_the_steps_of_an_epoch_follow_the_repeats(data, whole_runs):
 
 
 def test_averages_are_validated_and_saved_and_the_training_is_not_touched(data, tmp_path):
-    plain = frcnn.train(config(data, tmp_path / "plain"), console())
-    averaged = frcnn.train(config(data, tmp_path / "ema", ema=0.9), console())
+    plain = train(config(data, tmp_path / "plain"), console())
+    averaged = train(config(data, tmp_path / "ema", ema=0.9), console())
     losses = [[row["loss"] for row in history_of(run)] for run in (plain, averaged)]
     assert losses[0] == losses[1]
     state, _ = read_state(averaged.state)
@@ -180,7 +180,7 @@ def test_a_training_stopped_early_is_complete_and_what_was_frozen_is_saved_train
     monkeypatch.setattr(fitting, "Validate", Falling)
     said = console()
     settings = config(data, tmp_path / "run", epochs=9, patience=2, freeze_epochs=9, lr=None)
-    run = frcnn.train(settings, said)
+    run = train(settings, said)
     assert "learning rate 0.005" in said.file.getvalue()  # the preset's, for two images a step
     assert len(history_of(run)) == 3
     assert "no better validation AP for 2 epochs" in said.file.getvalue()
@@ -196,7 +196,7 @@ def test_a_training_stopped_early_is_complete_and_what_was_frozen_is_saved_train
 
 def test_bfloat16_trains_and_saves_float32(data, tmp_path):
     before = keras.config.dtype_policy()
-    run = frcnn.train(config(data, tmp_path / "run", precision="bfloat16"), console())
+    run = train(config(data, tmp_path / "run", precision="bfloat16"), console())
     assert keras.config.dtype_policy() == before
     losses = [float(row["loss"]) for row in history_of(run)]
     assert losses[1] < losses[0]

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import frcnn
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training import memory, plan
@@ -14,6 +13,7 @@ from frcnn.training.config import Config
 from frcnn.training.memory import PeakMemory, is_out_of_memory
 from frcnn.training.plan import Room, StepMemory, measure_step, plan_steps
 from frcnn.training.state import read_state
+from frcnn.training.train import train
 from tiny import history_of, tiny_network, write_voc
 
 MIB = 2**20
@@ -126,7 +126,7 @@ def data(tmp_path_factory):
 def trained(data, out):
     console = Console(file=io.StringIO(), width=200)
     config = Config(str(data), out=str(out), batch=4, size=64, epochs=2, warmup=0)
-    run = frcnn.train(config, console)
+    run = train(config, console)
     return run, console.file.getvalue()
 
 

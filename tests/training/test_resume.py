@@ -16,7 +16,7 @@ from frcnn.training import train as module
 from frcnn.training.callbacks import History
 from frcnn.training.config import Config
 from frcnn.training.state import Notes, read_state, write_state
-from frcnn.training.train import resume
+from frcnn.training.train import resume, train
 from interruptions import crash_after
 from tiny import history_of, write_voc
 
@@ -41,7 +41,7 @@ def console():
 
 @pytest.fixture(scope="module")
 def uninterrupted(data, tmp_path_factory):
-    return frcnn.train(config(data, tmp_path_factory.mktemp("runs") / "whole"), console())
+    return train(config(data, tmp_path_factory.mktemp("runs") / "whole"), console())
 
 
 def assert_same(run, other):
@@ -60,9 +60,10 @@ def assert_same(run, other):
 
 
 @pytest.mark.backend
+@pytest.mark.timeout(900)  # compilers take minutes for the preset's network
 @pytest.mark.parametrize("after", [STEPS - 1, STEPS])
 def test_after_a_crash_at_any_step(data, uninterrupted, tmp_path, monkeypatch, after):
-    crash_after(monkeypatch, after, lambda: frcnn.train(config(data, tmp_path / "run"), console()))
+    crash_after(monkeypatch, after, lambda: train(config(data, tmp_path / "run"), console()))
     said = console()
     run = resume(tmp_path / "run", said)
     assert_same(run, uninterrupted)
@@ -84,7 +85,7 @@ def test_after_sigterm(data, uninterrupted, tmp_path, monkeypatch):
     said = console()
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(History, "on_train_batch_end", stop)
-        frcnn.train(config(data, tmp_path / "run"), said)
+        train(config(data, tmp_path / "run"), said)
     assert f"frcnn train --resume {tmp_path / 'run'}" in said.file.getvalue()
     assert ended.value.code == 0
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
@@ -153,7 +154,7 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(data, uninterrupted, tmp_pa
 
     monkeypatch.setattr(checkpoint_module, "write_state", full)
     said = console()
-    run = frcnn.train(config(data, tmp_path / "run"), said)
+    run = train(config(data, tmp_path / "run"), said)
     assert "could not be saved: No space left on device" in said.file.getvalue()
     assert history_of(run) == history_of(uninterrupted)
 
