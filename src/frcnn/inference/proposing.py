@@ -75,7 +75,7 @@ class _FirstStage(keras.Model):
     """Boxes in canvas pixels, their objectness, and how many there are of each image."""
 
     def __init__(self, network: FasterRCNN):
-        super().__init__()
+        super().__init__(name="first_stage")  # of the class's own name TensorFlow makes no scope
         self.network = network
         self.built = True
 
