@@ -25,6 +25,7 @@ def parsed(html: str):
 @example(0.0, 0.0)
 @example(5.0, 5.0)
 @example(0.1, 0.3)
+@example(0.0, 5e-324)
 def test_ticks_hold_both_ends(one, other):
     low, high = min(one, other), max(one, other)
     found = ticks(low, high)

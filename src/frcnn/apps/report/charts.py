@@ -12,6 +12,7 @@ Points = Sequence[tuple[float, float]]
 _WIDTH, _HEIGHT = 460, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
 _COLOURS = 6
+_LEAST_SPAN = 1e-300  # below it a float has too few digits to be cut into steps
 _MOST_POINTS = 2000  # of a line
 
 
@@ -93,8 +94,9 @@ def thinned(points: Points) -> Points:
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers, about five, that hold both ends."""
     span = high - low
-    if not span > abs(high) * 1e-9:
-        span = abs(high) or 1.0
+    largest = max(abs(low), abs(high))
+    if not span > max(largest * 1e-9, _LEAST_SPAN):
+        span = largest if largest > _LEAST_SPAN else 1.0
         low, high = low - span / 2, high + span / 2
     step = 10.0 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 5)
