@@ -1,9 +1,10 @@
-"""The manual: its links lead somewhere, and its commands and programs run.
+"""The manual: its links lead somewhere, and its commands, programs and notebooks run.
 
 Blocks marked ``bash`` and ``python`` are run, page by page, in a folder of their own: on a small
 data set in place of the reader's, with a network small enough for a test in place of a preset's.
 """
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -18,6 +19,7 @@ from tiny import tiny_network, write_voc
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")])
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # What a reader's shell does before, and what takes a server, a camera or an afternoon: these have
@@ -105,3 +107,17 @@ def test_commands_and_programs_run(page, reader):
             if line.strip() and not line.startswith(NOT_RUN):
                 assert line.startswith("frcnn "), f"{name_of(page)}: {line}"
                 main(words_of(line))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_notebooks_run(notebook, reader, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    main(words_of("frcnn train DATA --epochs 1 --size 64 --batch 2 --out RUN"))
+    names = {}
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        assert not cell["outputs"] and cell["execution_count"] is None, "clear it before a commit"
+        text = "".join(cell["source"]).replace('"demo/run", "demo/data"', '"RUN", "DATA"')
+        exec(compile(text, name_of(notebook), "exec"), names)
+    assert names["RUN"] == "RUN"
