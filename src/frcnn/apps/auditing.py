@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frcnn.apps.progress import counting
+from frcnn.console import new_console
 from frcnn.data.anchor_fit import HIGH, LOW
 from frcnn.data.audit import Audit, audit, open_for_audit
 from frcnn.data.duplicates import look_at
@@ -40,7 +41,7 @@ def audit_data(data: str, preset: str, size: int | None, split: str | None) -> A
 
 def print_audit(found: Audit, console: Console | None = None) -> None:
     """Print figures of each split, how the objects suit the preset, and the findings."""
-    console = console or Console()
+    console = console or new_console()
     console.print(_table_of_splits(found.splits))
     console.print(_table_of_classes(found.splits))
     for line in [*_lines_of_objects(found), *_lines_of_findings(found)]:

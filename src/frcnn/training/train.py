@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
+from frcnn.console import new_console
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, long_side, plan_canvases
 from frcnn.errors import UserError
@@ -147,7 +148,7 @@ def resume(folder: str | Path, console: Console | None = None, finish: Finish | 
 
 def _of_the_first(devices: Devices, console: Console | None) -> Console:
     """Where to report: only the first process does."""
-    return console or Console() if devices.first else Console(quiet=True)
+    return console or new_console() if devices.first else Console(quiet=True)
 
 
 def _open(config: Config, console: Console) -> Splits:

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -25,6 +24,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from frcnn.console import new_console
 from frcnn.errors import UserError
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -168,7 +168,7 @@ def _shown(name: str, total: int | None) -> Iterator:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=new_console(stderr=True),
     )
     with progress:
         task = progress.add_task(name, total=total)
