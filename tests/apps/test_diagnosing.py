@@ -19,12 +19,10 @@ from broken import (
 )
 from frcnn.apps.diagnosing import spread, training_images
 from frcnn.cli import main
-from frcnn.evaluation.errors import KINDS, find_errors
 from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel, DetectionRule
 from frcnn.training.config import Config
-from tide_peer import tide_gains
 from tiny import CANVAS, CLASSES, tiny_batch, tiny_network
 
 STEPS = 300
@@ -110,17 +108,6 @@ def test_the_sound_detector_has_errors_but_no_fault(trained):
     assert not {*FAULTS, "training_images", "nothing_found"} & set(kinds), kinds
     assert set(diagnosis.proposals.recall) == {100, 300, 1000}
     assert diagnosis.proposals.recall[1000]["all"] > 0.8
-
-
-def test_its_errors_are_those_of_tidecv(trained):
-    dataset = frcnn.open_dataset(trained.data, "test", CLASSES)
-    found = Detector.load(trained.model).detect([sample.image for sample in dataset])
-    errors = find_errors(found, dataset.samples, CLASSES)
-    theirs = tide_gains(found, dataset.samples, CLASSES)
-    names = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
-    for kind, name in zip(KINDS, names, strict=True):
-        assert 100 * errors.gains[kind] == pytest.approx(theirs[name], abs=0.1), kind
-    assert 100 * errors.ap50 == pytest.approx(theirs["ap50"], abs=0.1)
 
 
 class Exported(PictureDetector):

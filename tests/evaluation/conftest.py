@@ -1,5 +1,8 @@
 """Random ground truth with detections that hit, nearly hit, repeat and miss."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,3 +53,22 @@ def perfect(samples, classes=CLASSES):
 @pytest.fixture
 def find_all():
     return perfect
+
+
+@pytest.fixture(scope="session")
+def demo_case():
+    """All that the detector of `frcnn demo` found on its 40 validation pictures.
+
+    Returns:
+        Detections, samples, classes.
+    """
+    kept = json.loads((Path(__file__).parent / "demo_detections.json").read_text())
+    samples, detections = [], []
+    for index, picture in enumerate(kept["pictures"]):
+        objects = np.array(picture["objects"], float).reshape(-1, 6)
+        found = np.array(picture["found"], float).reshape(-1, 6)
+        labels, difficult = objects[:, 4].astype(int), objects[:, 5] > 0
+        samples.append(Sample(f"{index}.jpg", objects[:, :4], labels, difficult))
+        names = found[:, 4].astype(int)
+        detections.append(Detections(found[:, :4], found[:, 5], names, tuple(kept["classes"])))
+    return detections, samples, tuple(kept["classes"])

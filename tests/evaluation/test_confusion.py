@@ -9,7 +9,8 @@ CLASSES = ("cat", "dog", "cow")
 
 
 def by_counting(detections, samples, score):
-    matrix = np.zeros((4, 4), int)
+    background = len(detections[0].classes)
+    matrix = np.zeros((background + 1, background + 1), int)
     for found, sample in zip(detections, samples, strict=True):
         free = [i for i, hard in enumerate(sample.difficult) if not hard]
         for row in sorted(range(len(found)), key=lambda r, f=found: -f.scores[r]):
@@ -31,9 +32,9 @@ def by_counting(detections, samples, score):
                 for hard in sample.boxes[sample.difficult]
             ]
             if max(shares, default=0.0) < 0.5:
-                matrix[3, found.labels[row]] += 1
+                matrix[background, found.labels[row]] += 1
         for i in free:
-            matrix[sample.labels[i], 3] += 1
+            matrix[sample.labels[i], background] += 1
     return matrix
 
 
@@ -43,6 +44,14 @@ def test_the_matrix_is_that_of_counting(make_case, seed, score):
     detections, samples = make_case(seed, images=10)
     matrix = confusion_matrix(detections, samples, CLASSES, score).matrix
     np.testing.assert_array_equal(matrix, by_counting(detections, samples, score))
+
+
+@pytest.mark.parametrize("score", [0.0, 0.3, 0.9])
+def test_a_trained_detectors_matrix_is_that_of_counting(demo_case, score):
+    detections, samples, classes = demo_case
+    matrix = confusion_matrix(detections, samples, classes, score).matrix
+    np.testing.assert_array_equal(matrix, by_counting(detections, samples, score))
+    assert matrix.trace() > matrix.sum() / 5
 
 
 def test_sums_and_pairs():

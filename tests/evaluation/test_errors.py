@@ -11,11 +11,9 @@ NAMES = dict(
 CLASSES = ("cat", "dog", "cow")
 
 
-def check(detections, samples, classes=CLASSES):
-    ours, theirs = (
-        find_errors(detections, samples, classes),
-        tide_gains(detections, samples, classes),
-    )
+def check(case, detections, samples, classes=CLASSES):
+    ours = find_errors(detections, samples, classes)
+    theirs = tide_gains(case, detections, samples, classes)
     assert 100 * ours.ap50 == pytest.approx(theirs["ap50"], abs=0.1)
     for kind, name in NAMES.items():
         assert 100 * ours.gains[kind] == pytest.approx(theirs[name], abs=0.1), kind
@@ -48,7 +46,7 @@ def noisy(seed, images=25, classes=3):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_gains_are_those_of_tidecv(seed):
-    errors = check(*noisy(seed))
+    errors = check(f"noisy {seed}", *noisy(seed))
     assert min(errors.counts.values()) > 0  # every kind is there
 
 
@@ -61,7 +59,12 @@ def test_gains_are_those_of_tidecv_on_few_and_empty_pictures(make_case, seed):
         Detections(d.boxes + rng.uniform(0, 0.1, d.boxes.shape), d.scores, d.labels, d.classes)
         for d in detections
     ]
-    check(inexact, samples)
+    check(f"few {seed}", inexact, samples)
+
+
+def test_gains_are_those_of_tidecv_on_a_trained_detector(demo_case):
+    errors = check("demo", *demo_case)
+    assert sum(count > 0 for count in errors.counts.values()) >= 5
 
 
 def of(boxes, labels, scores):
