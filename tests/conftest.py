@@ -1,7 +1,9 @@
 """Runs before any test imports Keras."""
 
+import atexit
 import os
 import shutil
+import tempfile
 
 # The backend that the command line would choose; set KERAS_BACKEND to test another.
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -11,6 +13,12 @@ if shutil.which("nvidia-smi") is None:
 # Processes of tests, one a core, would wait for each other's threads.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tests compile the same few networks over and over, in many processes: JAX keeps them.
+if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.mkdtemp(prefix="frcnn-tests-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 # Imported after TensorFlow, torchvision ends the process.
 import torchvision  # noqa: E402, F401
