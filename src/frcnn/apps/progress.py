@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from frcnn.console import new_console
 
+_EVERY = 60.0  # seconds between lines where there is no terminal
+
 
 @contextmanager
-def counting(what: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """Show ``what`` with a bar on standard error; gives a function to call after each item.
+def counting(
+    what: str, total: int | None, console: Console | None = None
+) -> Iterator[Callable[[], None]]:
+    """Show ``what`` with a bar, off a terminal a line a minute; gives what to call after each item.
 
     Args:
         what: goes on.
         total: items; None: unknown.
+        console: where; standard error if left out.
     """
+    console = console or new_console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(what, total, console)
+        return
     progress = Progress(
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=new_console(stderr=True),
+        console=console,
         transient=True,
     )
     with progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
+
+
+def _lines(what: str, total: int | None, console: Console) -> Callable[[], None]:
+    began = said = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal done, said
+        done += 1
+        now = time.monotonic()
+        if now - said < _EVERY:
+            return
+        said = now
+        text = f"{what}: {done} in {now - began:.0f} s"
+        if total is not None:
+            left = (now - began) / done * max(total - done, 0)
+            text = f"{what}: {done} of {total} in {now - began:.0f} s, about {left:.0f} s left"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    return advance

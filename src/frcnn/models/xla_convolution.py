@@ -31,8 +31,12 @@ def is_pointwise(layer) -> bool:
 
 
 def pointwise(inputs, kernel):
-    """(B, H, W, C_in), (1, 1, C_in, C_out) -> (B, H, W, C_out)."""
-    return ops.matmul(inputs, kernel[0, 0])
+    """(B, H, W, C_in), (1, 1, C_in, C_out) -> (B, H, W, C_out).
+
+    One product of two matrices: of a map with a matrix, XLA's gradient transposes maps first.
+    """
+    cells = ops.matmul(ops.reshape(inputs, (-1, inputs.shape[-1])), kernel[0, 0])
+    return ops.reshape(cells, (-1, *inputs.shape[1:-1], kernel.shape[-1]))
 
 
 def depthwise(layer, inputs, kernel):
