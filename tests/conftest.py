@@ -21,4 +21,36 @@ if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in o
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 # Imported after TensorFlow, torchvision ends the process.
-import torchvision  # noqa: E402, F401
+import torchvision  # noqa: E402, F401  # isort: skip
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from keras import ops  # noqa: E402
+
+
+@pytest.fixture
+def gradient():
+    """Gradient of ``sum(function(array) * upstream)`` with respect to ``array``."""
+
+    def compute(function, array, upstream):
+        value = ops.convert_to_tensor(array)
+        upstream = ops.convert_to_tensor(upstream)
+        backend = keras.config.backend()
+        if backend == "jax":
+            import jax
+
+            result = jax.grad(lambda value: ops.sum(function(value) * upstream))(value)
+        elif backend == "tensorflow":
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                tape.watch(value)
+                total = ops.sum(function(value) * upstream)
+            result = tape.gradient(total, value)
+        else:
+            value = value.clone().requires_grad_()
+            result = torch.autograd.grad(ops.sum(function(value) * upstream), value)[0]
+        return ops.convert_to_numpy(result)
+
+    return compute

@@ -58,33 +58,6 @@ def run(request):
 
 
 @pytest.fixture
-def gradient():
-    """Gradient of ``sum(function(array) * upstream)`` with respect to ``array``."""
-
-    def compute(function, array, upstream):
-        value = ops.convert_to_tensor(array)
-        upstream = ops.convert_to_tensor(upstream)
-        backend = keras.config.backend()
-        if backend == "jax":
-            import jax
-
-            result = jax.grad(lambda value: ops.sum(function(value) * upstream))(value)
-        elif backend == "tensorflow":
-            import tensorflow as tf
-
-            with tf.GradientTape() as tape:
-                tape.watch(value)
-                total = ops.sum(function(value) * upstream)
-            result = tape.gradient(total, value)
-        else:
-            value = value.clone().requires_grad_()
-            result = torch.autograd.grad(ops.sum(function(value) * upstream), value)[0]
-        return ops.convert_to_numpy(result)
-
-    return compute
-
-
-@pytest.fixture
 def random_boxes():
     """Make float32 ``[..., 4]`` boxes of all sizes, some of them partly outside 0..size."""
 

@@ -60,13 +60,14 @@ def depthwise(layer, inputs, kernel):
     @ops.custom_gradient
     def convolve(inputs, kernel):
         padded = ops.pad(inputs, [(0, 0), *(axis.pad for axis in axes), (0, 0)])
-        reads = [axis.reads for axis in axes]
+        down, across = (axis.reads for axis in axes)
 
         def gradients(*given, upstream=None):
             given = given[0] if upstream is None else upstream
-            return _inputs_gradient(given, kernel, axes), _kernel_gradient(padded, given, reads)
+            of_kernel = _kernel_gradient(padded, given, down, across)
+            return _inputs_gradient(given, kernel, axes), of_kernel
 
-        return _shifted_sum(padded, kernel, *reads), gradients
+        return _shifted_sum(padded, kernel, down, across), gradients
 
     return convolve(inputs, kernel)
 
@@ -137,7 +138,7 @@ def _inputs_gradient(given, kernel, axes):
     return cells[:, : axes[0].size, : axes[1].size]
 
 
-def _kernel_gradient(padded, given, reads):
+def _kernel_gradient(padded, given, down, across):
     """(k, k, C, 1): pictures are added cell by cell, then cells by a product with ones.
 
     XLA's own sums over all but the last axis take several times as long.
@@ -150,6 +151,6 @@ def _kernel_gradient(padded, given, reads):
             sum(padded[picture, rows, columns] * given[picture] for picture in range(len(given))),
             (height * width, channels),
         )
-        for (_, rows), (_, columns) in itertools.product(*reads)
+        for (_, rows), (_, columns) in itertools.product(down, across)
     ]
-    return ops.reshape(ops.concatenate(sums), (*map(len, reads), channels, 1))
+    return ops.reshape(ops.concatenate(sums), (len(down), len(across), channels, 1))
