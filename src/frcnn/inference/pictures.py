@@ -134,8 +134,8 @@ class PictureDetector(ABC):
         Args:
             images: a picture, or a sequence of them: file paths, the bytes of such files, or
                 arrays (H, W, 3), uint8 RGB.
-            score: leave out detections scored lower. The model has a threshold of its own, 0.05
-                unless it was built otherwise, below which nothing is returned.
+            score: leave out detections scored lower. The model has a threshold of its own, 0.01
+                if it was trained here, below which nothing is returned.
             batch: pictures run through the network together; a detector exported with a fixed
                 batch keeps to that.
             progress: called after each picture is done.

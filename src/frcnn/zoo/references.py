@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from frcnn.errors import UserError, printable
-from frcnn.models.detector import DetectionModel, read_model
+from frcnn.models.detector import DetectionModel, DetectionRule, read_model
 from frcnn.zoo.coco_labels import COCO_LABELS
 from frcnn.zoo.download import fetch
 from frcnn.zoo.hugging_face import SCHEME as HUB
@@ -153,7 +153,7 @@ def _from_tensors(
         chosen.size,
         chosen.published.long,
         (),
-        chosen.rule,
+        DetectionRule(),  # torchvision's thresholds
         resizing="plain",
     )
 
