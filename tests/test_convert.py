@@ -7,6 +7,7 @@ import torch
 import torchvision_peer as peers
 from frcnn.cli import main
 from frcnn.inference.predict import Detector
+from frcnn.models.detector import DetectionRule
 from keras_frcnn_peer import Original
 
 MOBILENET = "mobilenet_v3_large_320_fpn"
@@ -66,6 +67,7 @@ def test_a_torchvision_file_detects_as_torchvision(peer, checkpoint, capsys):
     image = picture((240, 320), seed=1)
     detector = Detector.load("models/m.keras")
     assert detector.classes == tuple(NAMES.split(","))
+    assert detector.model.rule == DetectionRule(score=0.05, iou_threshold=0.5)  # torchvision's
     ours, theirs = detector.detect(image), peers.peer_detections(peer, image)
     assert len(ours) == len(theirs["scores"]) > 20
     far = np.abs(ours.boxes[None] - theirs["boxes"][:, None]).max(axis=2)
