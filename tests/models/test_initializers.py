@@ -5,6 +5,8 @@ from keras import ops
 
 from frcnn.models.initializers import Normal, Uniform
 from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.resnet import IMAGENET_PREPROCESSING, KERAS, TORCHVISION, resnet50
+from frcnn.models.vgg import VGG_PREPROCESSING, vgg16
 
 pytestmark = pytest.mark.backend
 
@@ -42,3 +44,22 @@ def test_convolutions_keep_the_variance_through_a_relu():
         x = np.random.default_rng(0).normal(size=(4, 16, 16, 64)).astype(np.float32)
         y = ops.convert_to_numpy(layer(np.maximum(x, 0) * np.sqrt(2)))
         assert 0.6 < (y**2).mean() * 2 / 2 < 1.7
+
+
+@pytest.mark.parametrize(
+    ("build", "preprocessing"),
+    [
+        (lambda: resnet50(TORCHVISION), IMAGENET_PREPROCESSING),
+        (lambda: resnet50(KERAS), VGG_PREPROCESSING),
+        (vgg16, VGG_PREPROCESSING),
+    ],
+    ids=["torchvision's resnet50", "keras's resnet50", "vgg16"],
+)
+def test_deep_networks_of_random_weights_neither_amplify_nor_fade(build, preprocessing):
+    keras.utils.set_random_seed(0)
+    network = build()
+    pixels = np.random.default_rng(0).normal(120, 58, (1, 64, 96, 3)).clip(0, 255)
+    x = (pixels - preprocessing["mean"]) / np.array(preprocessing["std"])
+    maps = network(x.astype(np.float32))
+    for each in maps if isinstance(maps, list) else [maps]:
+        assert 0.1 < ops.convert_to_numpy(each).std() < 10

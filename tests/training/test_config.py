@@ -50,6 +50,12 @@ def test_a_wrong_file_is_refused_with_its_name(tmp_path, line, message):
     assert "config.toml" in str(caught.value) or "--epochs" in str(caught.value)
 
 
+def test_what_is_random_is_not_frozen_unless_asked():
+    assert Config("x").frozen is None
+    assert Config("x", weights="none").frozen == 0
+    assert Config("x", weights="none", frozen=2).frozen == 2
+
+
 def test_a_pickle_is_no_configuration(tmp_path):
     file = tmp_path / "config.toml"
     file.write_bytes(pickle.dumps({"data": "x"}))

@@ -12,6 +12,10 @@ import keras
 import numpy as np
 from keras import ops
 
+# Of pixels 0..255 of photographs, for a first kernel that is given them with their mean taken off
+# but not scaled: it is made so much smaller.
+PIXEL_DEVIATION = 58.0
+
 
 @keras.saving.register_keras_serializable(package="frcnn")
 class Normal(keras.initializers.Initializer):

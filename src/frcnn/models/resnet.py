@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import keras
 
+from frcnn.models.initializers import PIXEL_DEVIATION, Uniform
 from frcnn.models.layers import AddReLU, Conv2D, MaxPool2D
 from frcnn.models.normalization import ConvNorm
 
@@ -36,16 +37,18 @@ class ResNetVariant:
         norm: "frozen" or "batch", as of ``ConvNorm``.
         padded_pool: whether the stem's pooling is padded; where it is not, as in keras-frcnn, the
             pooled map has a row and a column less.
+        deviation: of the normalised pixels, by which the stem's random weights go.
     """
 
     stride_in_3x3: bool = True
     epsilon: float = 1e-5
     norm: str = "frozen"
     padded_pool: bool = True
+    deviation: float = 1.0
 
 
 TORCHVISION = ResNetVariant()
-KERAS = ResNetVariant(stride_in_3x3=False, epsilon=1.001e-5)
+KERAS = ResNetVariant(stride_in_3x3=False, epsilon=1.001e-5, deviation=PIXEL_DEVIATION)
 
 
 def resnet50(
@@ -79,7 +82,15 @@ def resnet50(
             f"Received: {tuple(taps)}"
         )
     inputs = keras.Input((None, None, 3), name="pixels")
-    stem = Conv2D(64, 7, 2, padding="symmetric", use_bias=False, name="conv1_conv")
+    stem = Conv2D(
+        64,
+        7,
+        2,
+        padding="symmetric",
+        use_bias=False,
+        kernel_initializer=Uniform(2.0 / variant.deviation**2),
+        name="conv1_conv",
+    )
     x = ConvNorm(
         stem, variant.epsilon, "relu", variant.norm, trainable=frozen_stages < 1, name="conv1"
     )(inputs)
@@ -114,10 +125,16 @@ def _stage(x, stage: int, variant: ResNetVariant, trainable: bool):
 def _block(x, name: str, channels: int, stride: int, variant: ResNetVariant, trainable: bool):
     """Bottleneck: narrow, 3x3, widen fourfold; added to the shortcut."""
 
-    def normed(x, part: int, filters: int, kernel: int, stride: int = 1, activation=None):
+    def normed(x, part: int, filters: int, kernel: int, stride: int = 1, activation=None, gain=2.0):
         label = f"{name}_{part}"
         convolution = Conv2D(
-            filters, kernel, stride, padding="symmetric", use_bias=False, name=f"{label}_conv"
+            filters,
+            kernel,
+            stride,
+            padding="symmetric",
+            use_bias=False,
+            kernel_initializer=Uniform(gain),
+            name=f"{label}_conv",
         )
         layer = ConvNorm(
             convolution,
@@ -135,5 +152,7 @@ def _block(x, name: str, channels: int, stride: int, variant: ResNetVariant, tra
         shortcut = normed(x, 0, 4 * channels, 1, stride)
     x = normed(x, 1, channels, 1, first, "relu")
     x = normed(x, 2, channels, 3, second, "relu")
-    x = normed(x, 3, 4 * channels, 1)
+    # Each block adds to what it is given. Where no statistics of a batch scale the sum, random
+    # weights of He's scale would double it sixteen times over.
+    x = normed(x, 3, 4 * channels, 1, gain=2.0 / sum(_BLOCKS))
     return AddReLU(name=f"{name}_out")([x, shortcut])

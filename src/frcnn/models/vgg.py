@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from frcnn.models.initializers import PIXEL_DEVIATION, Uniform
 from frcnn.models.layers import Conv2D
 
 # Caffe's preprocessing, which the published weights were trained with: BGR, mean only.
@@ -42,11 +43,13 @@ def vgg16(frozen_blocks: int = 2) -> keras.Model:
         if block > 1:
             x = keras.layers.MaxPooling2D(2, name=f"block{block - 1}_pool")(x)
         for index in range(1, convolutions + 1):
+            first = block == index == 1
             x = Conv2D(
                 channels,
                 3,
                 padding="same",
                 activation="relu",
+                kernel_initializer=Uniform(2.0 / PIXEL_DEVIATION**2 if first else 2.0),
                 trainable=block > frozen_blocks,
                 name=f"block{block}_conv{index}",
             )(x)

@@ -63,7 +63,8 @@ class Config:
         momentum: of SGD.
         weight_decay: L2 penalty on convolutions and dense kernels; biases and norms have none.
         clip: the gradient is scaled down to this norm.
-        frozen: stages of the feature extractor that keep their weights. Left out: the preset's.
+        frozen: stages of the feature extractor that keep their weights. Left out: the preset's, and
+            none where weights is none.
         freeze_epochs: epochs, from the first, in which all of it does.
         backbone_lr: the feature extractor's learning rate, beside that of the rest. Left out: the
             recipe's, 1 without one.
@@ -160,6 +161,8 @@ class Config:
         for name, value in recipe_values(self.recipe).items():
             if getattr(self, name) is LEFT_OUT:
                 object.__setattr__(self, name, value)
+        if self.frozen is None and self.weights == "none":
+            object.__setattr__(self, "frozen", 0)  # what is random would stay so
         check(self)
 
     @property
