@@ -24,13 +24,15 @@ WORKS = (
 )
 
 
-def trained(data: str, preset: str, size: int, batch: int) -> tuple[float, float]:
+def trained(
+    data: str, preset: str, size: int, batch: int, options: list[str]
+) -> tuple[float, float]:
     """GiB that a training is said to take, and took."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "frcnn.cli", "train", data, "--preset", preset]
         command += ["--size", str(size), "--batch", str(batch), "--epochs", "1"]
         command += ["--epoch-images", str(4 * batch), "--out", folder, "--overwrite"]
-        command += ["--weights", "none"]
+        command += ["--weights", "none", *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         text = process.stdout.read()
@@ -45,12 +47,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--remat", action="store_true", help="as of `frcnn train`")
     parser.add_argument("works", nargs="*", metavar="PRESET:SIZE")
     arguments = parser.parse_args()
     works = [(name, int(size)) for name, size in (each.split(":") for each in arguments.works)]
     print(f"{'preset':<28}{'size':>5}{'batch':>6}{'said':>8}{'took':>8}{'ratio':>7}")
+    options = ["--remat"] * arguments.remat
     for preset, size in works or WORKS:
-        said, took = trained(str(arguments.data), preset, size, arguments.batch)
+        said, took = trained(str(arguments.data), preset, size, arguments.batch, options)
         row = f"{preset:<28}{size:>5}{arguments.batch:>6}{said:>8.2f}{took:>8.2f}"
         print(f"{row}{said / took:>7.2f}", flush=True)
 

@@ -22,22 +22,23 @@ CANVAS = (64, 96)
 
 
 def tiny_network(
-    num_classes: int = 2, seed: int = 0, dropout: float = 0.0, neck=None, head=None, **options
+    num_classes: int = 2,
+    seed: int = 0,
+    dropout: float = 0.0,
+    neck=None,
+    head=None,
+    extractor=None,
+    **options,
 ) -> FasterRCNN:
     """Two levels of stride 8 and 16, 8 channels, with every part of a real network.
 
     ``neck`` and ``head`` are further arguments of the pyramid and the RoI head, ``options`` of the
-    whole.
+    whole; ``extractor`` makes another one of these strides.
     """
     keras.utils.set_random_seed(seed)
-    inputs = x = keras.Input((None, None, 3))
-    maps = []
-    for index, (channels, stride) in enumerate([(8, 4), (8, 2), (16, 2)]):
-        x = Conv2D(channels, 3, stride, "same", activation="relu", name=f"conv{index}")(x)
-        maps.append(x)
     return FasterRCNN(
         preprocessing=Normalize((127.0,) * 3, (128.0,) * 3),
-        extractor=keras.Model(inputs, maps[1:]),
+        extractor=(extractor or tiny_extractor)(),
         neck=FeaturePyramid(8, extra="maxpool", **(neck or {})),
         rpn=RegionProposalNetwork(
             AnchorGrid((8, 16, 32), ((12.0,), (24.0,), (48.0,))),
@@ -51,6 +52,16 @@ def tiny_network(
         seed=seed,
         **options,
     )
+
+
+def tiny_extractor() -> keras.Model:
+    """Two maps of stride 8 and 16, by three convolutions."""
+    inputs = x = keras.Input((None, None, 3))
+    maps = []
+    for index, (channels, stride) in enumerate([(8, 4), (8, 2), (16, 2)]):
+        x = Conv2D(channels, 3, stride, "same", activation="relu", name=f"conv{index}")(x)
+        maps.append(x)
+    return keras.Model(inputs, maps[1:])
 
 
 def tiny_head(num_classes: int = 2, **options) -> RoIHead:

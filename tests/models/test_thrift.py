@@ -2,13 +2,18 @@
 
 import gc
 import weakref
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
+from frcnn.models.layers import AddReLU, Conv2D
+from frcnn.models.normalization import ConvNorm
 from frcnn.models.thrift import run_extractor
+from frcnn.training.optimizer import SGD
+from tiny import tiny_batch, tiny_network
 
 pytestmark = pytest.mark.backend
 
@@ -37,6 +42,67 @@ def test_training_reaches_the_layers():
     dropped = ops.convert_to_numpy(run_extractor(model, pixels, True)[0])
     kept = ops.convert_to_numpy(run_extractor(model, pixels, False)[0])
     assert not np.allclose(dropped, kept)
+
+
+def residual_network(norm):
+    """Blocks that add to what they are given, with maps of stride 8 and 16."""
+
+    def normed(x, stride, activation=None):
+        convolution = Conv2D(8, 3, stride, padding="same", use_bias=False)
+        return ConvNorm(convolution, activation=activation, norm=norm)(x)
+
+    x = inputs = keras.Input((None, None, 3))
+    maps = []
+    for stride in (8, 2):
+        x = normed(x, stride, "relu")
+        for _ in range(4):
+            x = AddReLU()([normed(normed(x, 1, "relu"), 1), x])
+        maps.append(x)
+    return keras.Model(inputs, maps)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_maps_that_are_made_again_give_the_same_training(norm):
+    def trained(remat):
+        network = tiny_network(extractor=partial(residual_network, norm))
+        network.compile(SGD(0.02, momentum=0.9, global_clipnorm=1.0))
+        network.remat = remat
+        losses = [
+            network.train_on_batch(*tiny_batch(2, seed=step), return_dict=True) for step in range(2)
+        ]
+        numbers = [float(value) for each in losses for value in each.values()]
+        return numbers, [ops.convert_to_numpy(weight) for weight in network.weights]
+
+    (losses, weights), (same, also) = trained(False), trained(True)
+    assert same == pytest.approx(losses, rel=1e-5)
+    for one, other in zip(weights, also, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="PyTorch tells what it keeps")
+def test_fewer_maps_are_kept_where_they_are_made_again():
+    import torch
+
+    pixels = torch.ones(1, 256, 256, 3)
+
+    def kept(remat):
+        """Bytes that the layers keep for their gradients."""
+        found = {}
+
+        def note(x):
+            if x.untyped_storage().data_ptr() != pixels.untyped_storage().data_ptr():
+                found[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            outputs = run_extractor(network, pixels, True, remat)
+        # Between stretches PyTorch keeps the maps without telling the hooks: at most the outputs
+        # and one map a stretch.
+        between = 2 * sum(each.untyped_storage().nbytes() for each in outputs) if remat else 0
+        return sum(found.values()) + between
+
+    network = residual_network("frozen")
+    assert kept(True) < 0.7 * kept(False)
 
 
 def test_a_single_map_comes_in_a_list():

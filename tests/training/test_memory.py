@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from frcnn.apps import planning
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training import memory, plan
@@ -86,7 +87,7 @@ def test_steps_are_divided_until_they_fit():
         assert made.peak == 100 * MIB + step.of(12 // parts) <= plan.USED * limit * MIB
         assert made.whole == 750 * MIB
     assert "12 parts of 1" in str(made) and "0.73 GiB" in str(made)
-    with pytest.raises(UserError, match="single image takes 0.20 GiB"):
+    with pytest.raises(UserError, match="single image takes 0.20 GiB.*with --remat"):
         plan_steps(step, 12, Room(100 * MIB, 200 * MIB))
 
 
@@ -105,6 +106,25 @@ def test_a_measurement_is_made_once(monkeypatch, tmp_path):
     (tmp_path / "step-memory.json").write_text("[[[")
     measure_step(build, (64, 96), 8, ("tiny",))
     assert len(built) == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [(500, ["yes", "yes", "yes", "in parts"]), (100, ["no"] * 4)]
+)
+def test_the_table_says_what_fits(limit, words, monkeypatch, capsys):
+    def measure(build, *_):
+        assert build().remat
+        return StepMemory(100 * MIB, 200 * MIB, 0)
+
+    room = Room(0, limit * MIB)
+    monkeypatch.setattr(plan.Room, "now", lambda: room)
+    monkeypatch.setattr(planning, "build_network", lambda name, classes: tiny_network(classes))
+    monkeypatch.setattr(planning, "measure_step", measure)
+    planning.print_plan("resnet50_fpn", 64, 5, 3, remat=True)
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "GiB │" in line]
+    assert [(int(row[1]), row[3].strip()) for row in rows] == list(
+        zip((1, 2, 4, 5), words, strict=True)
+    )
 
 
 def test_no_memory_for_two_images_is_a_sentence(monkeypatch, tmp_path):

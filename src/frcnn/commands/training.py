@@ -52,12 +52,14 @@ class Plan:
         size: pixels of the short side; the long side is taken as 4/3 of it. Left out: the preset's.
         batch: images a step, at most.
         classes: how many.
+        remat: make the feature extractor's maps again for the gradients, as `frcnn train --remat`.
     """
 
     preset: Positional[str]
     size: Annotated[int | None, arg(metavar="PIXELS")] = None
     batch: int = 16
     classes: int = 20
+    remat: bool = False
 
     def __post_init__(self):
         for name, low in (("size", 32), ("batch", 1), ("classes", 1)):
@@ -132,7 +134,8 @@ def plan(arguments: Plan) -> None:
     """Measure a step, print the table."""
     from frcnn.apps.planning import print_plan
 
-    print_plan(arguments.preset, arguments.size, arguments.batch, arguments.classes)
+    chosen = arguments
+    print_plan(chosen.preset, chosen.size, chosen.batch, chosen.classes, chosen.remat)
 
 
 def demo(arguments: Demo) -> None:

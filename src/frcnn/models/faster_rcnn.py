@@ -91,7 +91,7 @@ class FasterRCNN(keras.Model):
         self._check_cascade()
         self.seed = seed
         self.rpn_draws, self.roi_draws = (Draws(seed, stream) for stream in range(2))
-        self._parts = 1
+        self._parts, self._remat = 1, False
         # On a share of each batch: losses (4,) -> their means over all shares; how many those are.
         self.average_losses: Callable[[Any], Any] | None = None
         self._shares = 1
@@ -141,8 +141,8 @@ class FasterRCNN(keras.Model):
         See ``models/accumulation.py`` and ``models/torch_step.py``.
         """
         step = super().train_step if self.parts == 1 else partial(step_in_parts, self, self.parts)
-        # What several processes do together is not recorded.
-        if keras.config.backend() != "torch" or self.average_losses is not None:
+        # What several processes do together is not recorded, nor what is run twice.
+        if keras.config.backend() != "torch" or self.average_losses is not None or self.remat:
             return step(*arguments)
         if self._recorded_steps is None:
             from frcnn.models.torch_step import RecordedSteps
@@ -158,6 +158,16 @@ class FasterRCNN(keras.Model):
     @parts.setter
     def parts(self, count: int):
         self._parts = count
+        self.train_function = None  # Keras makes it anew
+
+    @property
+    def remat(self) -> bool:
+        """Whether the extractor's maps are made again for the gradients, in place of being kept."""
+        return self._remat
+
+    @remat.setter
+    def remat(self, again: bool):
+        self._remat = again
         self.train_function = None  # Keras makes it anew
 
     def take_share(self, place: Any, places: int, average: Callable[[Any], Any], apart: bool):
@@ -202,7 +212,8 @@ class FasterRCNN(keras.Model):
 
     def features(self, images, sizes, training=False):
         """Images and their valid sizes -> feature maps, fine to coarse."""
-        features = run_extractor(self.extractor, self.preprocessing(images, sizes), training)
+        pixels = self.preprocessing(images, sizes)
+        features = run_extractor(self.extractor, pixels, training, bool(self.remat and training))
         return features if self.neck is None else self.neck(features, training=training)
 
     def classify(self, features, proposals, sizes):

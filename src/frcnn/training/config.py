@@ -54,6 +54,8 @@ class Config:
         batch: images a step.
         parts: take each step's images in this many equal parts, one after the other, and average
             their gradients: the same step in less memory. Left out: as few as memory allows.
+        remat: make the feature extractor's maps again for the gradients in place of keeping them:
+            less memory, and a third more arithmetic.
         size: pixels of the short side; the long side is at most 1000/600 of it. Left out: the
             preset's.
         lr: peak learning rate. Left out: the preset's, in proportion to the batch.
@@ -118,6 +120,7 @@ class Config:
     epochs: Annotated[OfRecipe[int], arg(metavar="COUNT")] = LEFT_OUT
     batch: int = 4
     parts: Annotated[int | None, arg(metavar="COUNT")] = None
+    remat: bool = False
     size: Annotated[int | None, arg(metavar="PIXELS")] = None
     lr: Annotated[float | None, arg(metavar="RATE")] = None
     schedule: Literal["cosine", "step"] = "cosine"

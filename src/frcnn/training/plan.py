@@ -120,7 +120,8 @@ def plan_steps(memory: StepMemory, images: int, room: Room) -> Plan:
     raise UserError(
         f"A training step of a single image takes {gibibytes(used + memory.of(1))} of memory, and "
         f"there is {gibibytes(limit)}, of which {USED:.0%} may be used. Train with a smaller "
-        "--size, or with a smaller preset (`frcnn presets`, `frcnn plan PRESET`)."
+        "--size, with a smaller preset (`frcnn presets`, `frcnn plan PRESET`), or with --remat, "
+        "which takes less memory and more time."
     )
 
 

@@ -161,7 +161,9 @@ def _network(config: Config, splits: Splits, computing: str) -> FasterRCNN:
     keras.utils.set_random_seed(config.seed)
     classes = len(splits.train.classes)
     with precision(computing):
-        return build_network(config.preset, classes, config.frozen, config.rois, config.seed)
+        network = build_network(config.preset, classes, config.frozen, config.rois, config.seed)
+    network.remat = config.remat
+    return network
 
 
 def _planned_parts(
@@ -173,6 +175,7 @@ def _planned_parts(
         return config.parts
     canvas = max(batches.canvases, key=math.prod)
     kind = (config.preset, len(splits.train.classes), config.frozen, config.rois, config.precision)
+    kind += (config.remat,)
     copies = (config.ema > 0) + needs_another(config)
 
     def build() -> FasterRCNN:
