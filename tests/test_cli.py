@@ -1,4 +1,4 @@
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -86,6 +86,23 @@ def test_a_backend_is_chosen_and_named_only_where_none_is_set(monkeypatch):
     assert os.environ["KERAS_BACKEND"] == "torch"
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert choose_backend() is None and os.environ["KERAS_BACKEND"] == "jax"
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_tensorflow_is_not_imported_for_another_backend(backend, tmp_path):
+    assert importlib.util.find_spec("tensorflow")
+    code = (
+        "import sys\nfrom frcnn.cli import run_safely\n"
+        "def act():\n"
+        "    import keras\n"
+        "    keras.utils.set_random_seed(0)\n"
+        "    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save('a.keras')\n"
+        "    keras.models.load_model('a.keras')\n"
+        "run_safely(act)\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    result = run("-c", code, backend=backend, cwd=tmp_path)
+    assert result.stdout.strip() == "False", result.stdout + result.stderr
 
 
 def test_a_missing_backend_is_a_sentence(monkeypatch):

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from frcnn.backend import choose_backend
+from frcnn.backend import choose_backend, leave_tensorflow_out
 from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
@@ -98,6 +98,8 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
         notice = choose_backend(backend) if keras else None
         if notice and speaks():
             print(notice, file=sys.stderr)
+        if keras:
+            leave_tensorflow_out()
         action()
         sys.stdout.flush()
     except BrokenPipeError:  # of `frcnn ... | head`: whoever read has had enough
