@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from frcnn.ops.torch_operators import operators
 
 def decompositions(names: tuple[str, ...]) -> dict:
     """What ``ExportedProgram.run_decompositions`` is to make of these of our operators."""
-    functions = {"nms": nms, "soft_nms": soft_nms, "roi_align": roi.portable_align}
+    align = partial(roi.portable_align, summed=roi.torch_bag_sum)
+    functions = {"nms": nms, "soft_nms": soft_nms, "roi_align": align}
     return {getattr(operators(), name).default: functions[name] for name in names}
 
 

@@ -113,8 +113,13 @@ def _align(features, boxes, levels, scales, output_size, sampling_ratio, aligned
     return operators().roi_align(*arguments) if exporting() else portable_align(*arguments)
 
 
-def portable_align(features, boxes, levels, scales, output_size, sampling_ratio, aligned):
-    """``_align`` of tensors, in operations that every backend has."""
+def portable_align(
+    features, boxes, levels, scales, output_size, sampling_ratio, aligned, summed=None
+):
+    """``_align`` of tensors, in operations that every backend has.
+
+    ``summed`` is what does the work of ``weighted_sum`` in its place, if given.
+    """
     batch, dtype = ops.shape(boxes)[0], features[0].dtype
     shapes = [level.shape[1:] for level in features]
     table = [ops.reshape(level, (-1, level.shape[-1])) for level in features]  # [B * H_l * W_l, C]
@@ -131,7 +136,7 @@ def portable_align(features, boxes, levels, scales, output_size, sampling_ratio,
     sizes = layout[..., :2]  # [B, R, 2], (width, height)
     at, weights = _taps(boxes, sizes, output_size, sampling_ratio, aligned)
     y = first[..., None, None] + at[:, :, 1] * sizes[..., :1, None]
-    total = weighted_sum(
+    total = (summed or weighted_sum)(
         ops.cast(table, "float32"), y, at[:, :, 0], weights[:, :, 1], weights[:, :, 0]
     )
     return ops.cast(total, dtype)
@@ -194,7 +199,7 @@ def weighted_sum(table, y, x, y_weights, x_weights):
 
 
 def _embedding_bag_serves(table) -> bool:
-    """Eager PyTorch only: compilers fuse the portable sum, exporters know no embedding bag."""
+    """Eager PyTorch only: compilers fuse the portable sum."""
     if keras.config.backend() != "torch":
         return False
     import torch
@@ -215,15 +220,10 @@ def _torch_weighted_sum():
     class WeightedSum(torch.autograd.Function):
         @staticmethod
         def forward(ctx, table, y, x, y_weights, x_weights):
-            taps = y.shape[-1] * x.shape[-1]
-            cells = y[..., :, None, :, None] + x[..., None, :, None, :]  # [B, R, S, S, K, K]
-            weights = y_weights[..., :, None, :, None] * x_weights[..., None, :, None, :]
-            bins = cells.shape[:4]
-            cells, weights = cells.reshape(-1, taps), weights.reshape(-1, taps)
+            cells, weights = _torch_taps(y, x, y_weights, x_weights)
             ctx.save_for_backward(cells, weights)
             ctx.length = len(table)
-            total = embedding_bag(cells, table.detach(), mode="sum", per_sample_weights=weights)
-            return total.reshape(*bins, -1)
+            return _torch_bag(table.detach(), cells, weights).reshape(*_bins(y, x), -1)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
@@ -239,3 +239,27 @@ def _torch_weighted_sum():
             return table, None, None, None, None
 
     return WeightedSum.apply
+
+
+def torch_bag_sum(table, y, x, y_weights, x_weights):
+    """``weighted_sum`` as an embedding bag without a gradient, for programs of PyTorch."""
+    cells, weights = _torch_taps(y, x, y_weights, x_weights)
+    return _torch_bag(table, cells, weights).reshape(*_bins(y, x), -1)
+
+
+def _torch_taps(y, x, y_weights, x_weights):
+    """Rows of the table and their weights, [B * R * S * S, K * K] both."""
+    cells = y[..., :, None, :, None] + x[..., None, :, None, :]  # [B, R, S, S, K, K]
+    weights = y_weights[..., :, None, :, None] * x_weights[..., None, :, None, :]
+    taps = y.shape[-1] * x.shape[-1]
+    return cells.reshape(-1, taps), weights.reshape(-1, taps)
+
+
+def _torch_bag(table, cells, weights):
+    from torch.nn.functional import embedding_bag
+
+    return embedding_bag(cells, table, mode="sum", per_sample_weights=weights)
+
+
+def _bins(y, x):
+    return (*y.shape[:-1], x.shape[-2])
