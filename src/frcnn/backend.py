@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,20 +50,6 @@ def choose_backend(needed: str | None = None) -> str | None:
     os.environ["KERAS_BACKEND"] = installed[0]
     others = f"; {', '.join(installed[1:])} also installed" if installed[1:] else ""
     return f"Backend: {installed[0]} (KERAS_BACKEND is not set{others})."
-
-
-def leave_tensorflow_out() -> None:
-    """Keep Keras on another backend from importing TensorFlow, to be called in a process of ours.
-
-    Where it is installed, Keras asks it whether what is saved and read is one of its types, which
-    takes half a gigabyte and some seconds. There is no setting for it: Keras's own note of whether
-    TensorFlow can be had is written before it looks.
-    """
-    if os.environ.get("KERAS_BACKEND") == "tensorflow" or "tensorflow" in sys.modules:
-        return
-    from keras.src.utils import module_utils
-
-    module_utils.tensorflow._available = False
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from frcnn.backend import choose_backend, leave_tensorflow_out
+from frcnn.backend import choose_backend
 from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
@@ -99,7 +99,7 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
         if notice and speaks():
             print(notice, file=sys.stderr)
         if keras:
-            leave_tensorflow_out()
+            _leave_tensorflow_out()
         action()
         sys.stdout.flush()
     except BrokenPipeError:  # of `frcnn ... | head`: whoever read has had enough
@@ -117,6 +117,20 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     except KeyboardInterrupt:
         print("Interrupted; what was finished is saved.", file=sys.stderr)
         sys.exit(130)
+
+
+def _leave_tensorflow_out() -> None:
+    """Keep Keras on another backend from importing TensorFlow.
+
+    Where it is installed, Keras asks it whether what is saved and read is one of its types, which
+    takes half a gigabyte and some seconds. There is no setting for it: Keras's own note of whether
+    TensorFlow can be had is written before it looks.
+    """
+    if os.environ.get("KERAS_BACKEND") == "tensorflow" or "tensorflow" in sys.modules:
+        return
+    from keras.src.utils import module_utils
+
+    module_utils.tensorflow._available = False
 
 
 if __name__ == "__main__":
