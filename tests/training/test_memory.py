@@ -9,7 +9,7 @@ from frcnn.apps import planning
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training import memory, plan
-from frcnn.training.callbacks import History
+from frcnn.training.callbacks import History, TrainingError
 from frcnn.training.config import Config
 from frcnn.training.memory import PeakMemory, is_out_of_memory
 from frcnn.training.plan import Room, StepMemory, measure_step, plan_steps
@@ -59,7 +59,7 @@ def test_the_least_of_what_is_free_counts(monkeypatch):
     assert free > 0
     monkeypatch.setattr(memory, "_free_in_groups", lambda: [10 * MIB])
     assert memory.memory_limit() - memory.memory_in_use() == pytest.approx(10 * MIB, abs=5 * MIB)
-    own = memory.psutil.Process().memory_info().vms
+    own = memory.psutil.Process().memory_info().vms + memory._UNUSED_ADDRESSES
     monkeypatch.setattr(resource, "getrlimit", lambda _: (own + 3 * MIB, -1))
     assert memory.memory_limit() - memory.memory_in_use() <= 3 * MIB
 
@@ -71,11 +71,24 @@ def test_the_least_of_what_is_free_counts(monkeypatch):
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), True),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes"), True),
+        (RuntimeError("Exception ...\n\n\x1b[1mcould not create a primitive\x1b[0m\n\n"), True),
         (ValueError("shapes do not match"), False),
     ],
 )
 def test_errors_that_say_that_memory_ran_out(error, says):
     assert is_out_of_memory(error) == says
+
+
+def test_the_reason_is_the_line_that_tells_it():
+    error = RuntimeError(
+        "Exception encountered when calling ConvNorm.call().\n\n\x1b[1m[enforce fail at "
+        "alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 2150400 bytes.\x1b[0m\n\nArguments received by ConvNorm.call():\n  • inputs=..."
+    )
+    reason = memory.out_of_memory_reason(error)
+    assert reason.startswith("[enforce fail") and reason.endswith("2150400 bytes.")
+    assert memory.out_of_memory_reason(MemoryError("so many")) == "so many"
+    assert memory.out_of_memory_reason(MemoryError()) == "MemoryError"
 
 
 def test_steps_are_divided_until_they_fit():
@@ -133,7 +146,7 @@ def test_no_memory_for_two_images_is_a_sentence(monkeypatch, tmp_path):
     def build():
         raise MemoryError("so many bytes")
 
-    with pytest.raises(UserError, match="96x64 pixels: so many bytes. Train with a smaller"):
+    with pytest.raises(UserError, match="96x64 pixels: so many bytes. Train with"):
         measure_step(build, (64, 96), 8, ())
 
 
@@ -190,6 +203,15 @@ def test_memory_that_runs_out_all_the_same(whole, data, tmp_path, monkeypatch):
     assert "Memory ran out: can't allocate memory. From now on" in text and "2 parts" in text
     assert "Going on in epoch 2 after step 0 of 3." in text
     assert_same_training(whole[0], run)
+
+
+def test_memory_that_does_not_suffice_for_one_image_is_a_sentence(data, tmp_path, monkeypatch):
+    def fail(self, batch, logs=None):
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(History, "on_train_batch_end", fail)
+    with pytest.raises(TrainingError, match="single images.*--resume .*run. Or .*--remat"):
+        trained(data, tmp_path / "run")
 
 
 def test_an_error_of_another_kind_ends_the_training(data, tmp_path, monkeypatch):

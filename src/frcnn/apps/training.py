@@ -29,7 +29,7 @@ def train(config: Config, console: Console | None = None) -> Run:
 
     Raises:
         ValueError: data, weights or settings that cannot be used; the message says which.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite; memory that does not suffice for one image.
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
         SystemExit: after SIGTERM, likewise; of status 0.
     """

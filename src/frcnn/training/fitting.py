@@ -13,13 +13,19 @@ from frcnn.data.dataset import Dataset
 from frcnn.inference.predict import Detector
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.structures import Detections
-from frcnn.training.callbacks import History, StopEarly, StopOnInterrupt, WatchLosses
+from frcnn.training.callbacks import (
+    History,
+    StopEarly,
+    StopOnInterrupt,
+    TrainingError,
+    WatchLosses,
+)
 from frcnn.training.checkpoint import Checkpoint, Rest
 from frcnn.training.config import Config
 from frcnn.training.devices import ByTheFirst, Devices
 from frcnn.training.display import Display
 from frcnn.training.freezing import Freezing
-from frcnn.training.memory import is_out_of_memory
+from frcnn.training.memory import is_out_of_memory, out_of_memory_reason
 from frcnn.training.run import Run
 from frcnn.training.tracking import Track, open_tracking
 from frcnn.training.validation import Validate, picture_batch
@@ -113,7 +119,7 @@ class Fitting:
         """Train to the end after so many epochs, and so many steps of the next one.
 
         Raises:
-            TrainingError: a loss that is not finite.
+            TrainingError: a loss that is not finite; memory that does not suffice for one image.
             KeyboardInterrupt: after Ctrl-C, once everything is saved.
             SystemExit: after SIGTERM, likewise; of status 0.
         """
@@ -149,11 +155,17 @@ class Fitting:
             self._fit(epoch, step)
             return True
         except Exception as error:
-            parts = self._more_parts()
-            if parts is None or not is_out_of_memory(error):
-                raise
+            if not is_out_of_memory(error) or self._devices.processes > 1:
+                raise  # of several processes the others wait for this one within a step
+            reason, parts = out_of_memory_reason(error), self._more_parts()
+            if parts is None:
+                raise TrainingError(
+                    f"Memory ran out with single images: {reason}. Make room, and go on from the "
+                    f"last state that was saved: frcnn train --resume {self._run.folder}. Or train "
+                    "with a smaller --size, a smaller --preset, or --remat."
+                ) from error
             self.say(
-                f"Memory ran out: {error}. From now on each step takes its {self._config.batch} "
+                f"Memory ran out: {reason}. From now on each step takes its {self._config.batch} "
                 f"images in {parts} parts, whose gradients are averaged. Nothing is lost: the "
                 "training goes on from the last state that was saved."
             )
@@ -162,12 +174,7 @@ class Fitting:
         return False
 
     def _more_parts(self) -> int | None:
-        """The next number of equal parts that halves them or more; None for single images.
-
-        None, too, for several processes: the others wait for this one within a step.
-        """
-        if self._devices.processes > 1:
-            return None
+        """The next number of equal parts that halves them or more; None for single images."""
         share, parts = self._devices.share_of(self._config.batch), self._network.parts
         return next((n for n in range(2 * parts, share + 1) if share % n == 0), None)
 

@@ -21,7 +21,13 @@ import numpy as np
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.device_memory import on_gpu
-from frcnn.training.memory import PeakMemory, is_out_of_memory, memory_in_use, memory_limit
+from frcnn.training.memory import (
+    PeakMemory,
+    is_out_of_memory,
+    memory_in_use,
+    memory_limit,
+    out_of_memory_reason,
+)
 from frcnn.training.optimizer import SGD
 from frcnn.zoo.download import cache_folder
 
@@ -161,8 +167,8 @@ def _measured(build, canvas: tuple[int, int], slots: int) -> tuple[int, int, int
             raise
         raise UserError(
             f"Memory ({gibibytes(memory_limit())}) does not suffice for training steps of two "
-            f"images of {canvas[1]}x{canvas[0]} pixels: {error}. Train with a smaller --size or "
-            "preset."
+            f"images of {canvas[1]}x{canvas[0]} pixels: {out_of_memory_reason(error)}. Train with "
+            "a smaller --size or preset, or with --remat."
         ) from error
     weights = sum(int(np.prod(each.shape)) for each in network.trainable_variables) * 4
     del network
