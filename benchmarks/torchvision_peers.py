@@ -106,7 +106,7 @@ def _lite0(classes: int, sides: dict) -> FasterRCNN:
         rpn_post_nms_top_n_train=500,
         rpn_pre_nms_top_n_test=1000,
         rpn_post_nms_top_n_test=300,
-        box_batch_size_per_image=128,
+        box_batch_size_per_image=256,
         **sides,
     )
 
@@ -157,7 +157,8 @@ def build_ours(preset: str, peer: FasterRCNN):
     from frcnn.zoo.torchvision import from_torchvision
 
     classes = peer.roi_heads.box_predictor.cls_score.out_features - 1
-    network = build_network(preset, classes)
+    rois = peer.roi_heads.fg_bg_sampler.batch_size_per_image
+    network = build_network(preset, classes, rois=rois)
     tensors = {name: value.numpy() for name, value in peer.state_dict().items()}
     lite = {
         name.removeprefix("backbone."): tensors.pop(name)
