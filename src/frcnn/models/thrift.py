@@ -18,6 +18,8 @@ from typing import Any
 import keras
 from keras import tree
 
+from frcnn.models.torch_convolution import kernels_kept
+
 Values = dict[int, Any]  # of symbolic tensors, by their identity
 
 
@@ -77,7 +79,8 @@ def _run_again(nodes: list, values: Values, needed: list[int], training) -> None
 
     def run(*maps):
         inner = dict(zip(given, maps, strict=True))
-        _run(nodes, inner, made, training)
+        with kernels_kept():
+            _run(nodes, inner, made, training)
         return [inner[x] for x in made]
 
     values.update(zip(made, keras.remat(run)(*(values[x] for x in given)), strict=True))

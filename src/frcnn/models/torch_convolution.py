@@ -7,11 +7,15 @@ than the arithmetic on it; what is saved here is passes. PyTorch is imported whe
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import keras
+
+# Whether gradients make kernels anew, or keep them as PyTorch does.
+_REMAKING = ContextVar("remaking", default=True)
 
 
 def convolve_view(layer, inputs, make_kernel, bias, activation):
@@ -54,6 +58,16 @@ def enlarge_view(x, size):
     return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
 
 
+@contextmanager
+def kernels_kept() -> Iterator[None]:
+    """Leave to others what gradients keep: of hooks on that, PyTorch asks the innermost alone."""
+    token = _REMAKING.set(False)
+    try:
+        yield
+    finally:
+        _REMAKING.reset(token)
+
+
 def _remade(kernel, make_kernel) -> AbstractContextManager:
     """While this is entered, gradients do not keep the kernel but make it anew when they need it.
 
@@ -62,6 +76,8 @@ def _remade(kernel, make_kernel) -> AbstractContextManager:
     import torch
 
     if not kernel.requires_grad or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return nullcontext()
+    if not _REMAKING.get():
         return nullcontext()
     place, shape = kernel.data_ptr(), kernel.shape
 
