@@ -7,6 +7,7 @@ from rich.console import Console
 
 from frcnn.apps import planning
 from frcnn.errors import UserError
+from frcnn.inference.predict import Detector
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training import memory, plan
 from frcnn.training.callbacks import History, TrainingError
@@ -183,7 +184,14 @@ def test_a_step_that_does_not_fit_is_taken_in_parts(whole, data, tmp_path, monke
     monkeypatch.setattr("frcnn.training.train.measure_step", lambda *_: step)
     room = Room(0, int(2.5 * used))
     monkeypatch.setattr(plan.Room, "now", lambda: room)
+    together, detect = [], Detector.detect
+    monkeypatch.setattr(
+        Detector,
+        "detect",
+        lambda self, paths, batch: together.append(batch) or detect(self, paths, batch=batch),
+    )
     other, text = trained(data, tmp_path / "parts")
+    assert together == [2, 2]  # validation takes no more images at once than a step
     assert "in 2 parts of 2" in text
     assert read_state(other.state)[1].parts == 2
     assert_same_training(run, other)

@@ -30,6 +30,8 @@ from frcnn.training.run import Run
 from frcnn.training.tracking import Track, open_tracking
 from frcnn.training.validation import Validate, picture_batch
 
+VALIDATED = 8  # images at once, at most
+
 
 class Fitting:
     """Trains a network, saving as it goes.
@@ -70,6 +72,8 @@ class Fitting:
             config.samples_every,
             lambda: self._stop.within_epoch,
             refresh,
+            # No more than a step takes at once, whose memory was planned for.
+            lambda: min(VALIDATED, config.batch // network.parts),
         )
         self._early = StopEarly(self._history, config.patience, devices.highest)
         self._freezing = Freezing(network, config.freeze_epochs)

@@ -35,7 +35,7 @@ class Validate(keras.callbacks.Callback):
         samples_every: epochs between pictures, 0 for never.
         stopped: whether the training was stopped within an epoch; then nothing is measured.
         refresh: called first, to give the detector its weights.
-        batch: images run through the network together.
+        batch: gives how many images are run through the network together.
 
     Attributes:
         best: AP of the best epoch so far, 0..1.
@@ -51,7 +51,7 @@ class Validate(keras.callbacks.Callback):
         samples_every: int,
         stopped: Callable[[], bool],
         refresh: Callable[[], None],
-        batch: int = 8,
+        batch: Callable[[], int],
     ):
         super().__init__()
         self._run, self._detector, self._dataset = run, detector, dataset
@@ -79,7 +79,7 @@ class Validate(keras.callbacks.Callback):
         began = time.perf_counter()
         assert self._dataset is not None
         paths = [sample.image for sample in self._dataset]
-        found = self._detector.detect(paths, batch=self._batch)
+        found = self._detector.detect(paths, batch=self._batch())
         seconds = (time.perf_counter() - began) / len(paths)
         scores = evaluate_detections(found, self._dataset.samples, self._dataset.classes, seconds)
         values = (scores.voc07["mAP"], scores.voc12["mAP"], scores.coco["AP"], scores.coco["AP50"])
