@@ -55,7 +55,7 @@ class Config:
         parts: take each step's images in this many equal parts, one after the other, and average
             their gradients: the same step in less memory. Left out: as few as memory allows.
         remat: make the feature extractor's maps again for the gradients in place of keeping them:
-            less memory, and a third more arithmetic.
+            more time, and less memory where much of it trains (`frcnn plan PRESET --remat`).
         size: pixels of the short side; the long side is at most 1000/600 of it. Left out: the
             preset's.
         lr: peak learning rate. Left out: the preset's, in proportion to the batch.
