@@ -77,12 +77,14 @@ def test_killed_runs_become_what_they_would_have(tmp_path):
     moments, killed = random.Random(0), 0
     while killed < RUNS:
         run = Run(tmp_path / "run")
-        kills = train_and_kill(run, whole, moments)
+        began = time.monotonic()
+        if not (kills := train_and_kill(run, whole, moments)):
+            whole = min(whole, time.monotonic() - began)  # JAX has compiled it before
         arrays, notes = read_state(run.state)
         assert (notes.epoch, notes.step) == (2, 0)
         for name, value in expected.items():
             np.testing.assert_array_equal(arrays[name], value, err_msg=f"{killed}: {name}")
         assert history_of(run) == history_of(Run(tmp_path / "whole"))
         shutil.rmtree(run.folder)
-        killed += kills > 0  # one that was quicker than its moment does not count
+        killed += kills > 0
         print(f"killed {kills} times, then as if never: {killed} of {RUNS} runs", flush=True)

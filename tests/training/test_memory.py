@@ -1,5 +1,6 @@
 import io
 import resource
+import sys
 
 import numpy as np
 import pytest
@@ -26,6 +27,18 @@ def test_the_peak_is_seen_after_it_is_over():
     with PeakMemory() as peak:
         np.ones(200 * MIB, np.uint8).sum()
     assert peak.bytes - before == pytest.approx(200 * MIB, rel=0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux keeps freed memory")
+def test_what_was_freed_is_given_back():
+    before = memory.memory_in_use()
+    blocks = [np.ones(64 << 10, np.uint8) for _ in range(3200)]  # too small for pages of their own
+    last = np.ones(64 << 10, np.uint8)
+    del blocks
+    assert memory.memory_in_use() - before > 150 * MIB
+    memory.give_back()
+    assert memory.memory_in_use() - before < 50 * MIB
+    assert last.all()
 
 
 def group(folder, **files):
@@ -93,7 +106,7 @@ def test_the_reason_is_the_line_that_tells_it():
 
 
 def test_steps_are_divided_until_they_fit():
-    step = StepMemory(one=100 * MIB, two=150 * MIB, weights=0)
+    step = StepMemory(one=100 * MIB, each=50 * MIB, weights=0)
     assert [step.of(images) for images in (1, 2, 12)] == [100 * MIB, 150 * MIB, 650 * MIB]
     for limit, parts in ((900, 1), (640, 2), (480, 3), (350, 4), (300, 6), (240, 12)):
         made = plan_steps(step, 12, Room(100 * MIB, limit * MIB))
@@ -113,13 +126,33 @@ def test_a_measurement_is_made_once(monkeypatch, tmp_path):
         built.append(1)
         return tiny_network()
 
-    step = measure_step(build, (64, 96), 8, ("tiny",))
-    assert measure_step(build, (64, 96), 8, ("tiny",)) == step and len(built) == 1
-    assert measure_step(build, (64, 96), 8, ("other",)).weights == step.weights > 0
+    step = measure_step(build, (64, 96), 8, 4, ("tiny",))
+    assert measure_step(build, (64, 96), 8, 4, ("tiny",)) == step and len(built) == 1
+    assert measure_step(build, (64, 96), 8, 4, ("other",)).weights == step.weights > 0
     assert len(built) == 2
     (tmp_path / "step-memory.json").write_text("[[[")
-    measure_step(build, (64, 96), 8, ("tiny",))
+    measure_step(build, (64, 96), 8, 4, ("tiny",))
     assert len(built) == 3
+
+
+@pytest.mark.parametrize(("free", "measured"), [(1000, [1, 4]), (340, [1, 3]), (150, [1])])
+def test_no_more_images_are_measured_than_surely_fit(free, measured, monkeypatch, tmp_path):
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
+    tried = []
+
+    def peak(network, images, *_):
+        tried.append(images)
+        return (60 + 40 * images) * MIB
+
+    monkeypatch.setattr(plan, "_peak", peak)
+    monkeypatch.setattr(plan, "memory_in_use", lambda: 0)
+    monkeypatch.setattr(plan, "memory_limit", lambda: free * MIB)
+    step = measure_step(tiny_network, (64, 96), 8, 9, ())
+    assert tried == measured
+    each = 40 * MIB if len(measured) > 1 else 100 * MIB
+    assert (step.one, step.each) == (100 * MIB, each)
+    measure_step(tiny_network, (64, 96), 8, 9, ())  # kept if it was all that is of use
+    assert tried == (measured if measured == [1, 4] else 2 * measured)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +161,7 @@ def test_a_measurement_is_made_once(monkeypatch, tmp_path):
 def test_the_table_says_what_fits(limit, words, monkeypatch, capsys):
     def measure(build, *_):
         assert build().remat
-        return StepMemory(100 * MIB, 200 * MIB, 0)
+        return StepMemory(100 * MIB, 100 * MIB, 0)
 
     room = Room(0, limit * MIB)
     monkeypatch.setattr(plan.Room, "now", lambda: room)
@@ -141,14 +174,14 @@ def test_the_table_says_what_fits(limit, words, monkeypatch, capsys):
     )
 
 
-def test_no_memory_for_two_images_is_a_sentence(monkeypatch, tmp_path):
+def test_no_memory_to_measure_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
 
     def build():
         raise MemoryError("so many bytes")
 
     with pytest.raises(UserError, match="96x64 pixels: so many bytes. Train with"):
-        measure_step(build, (64, 96), 8, ())
+        measure_step(build, (64, 96), 8, 4, ())
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +213,7 @@ def test_a_step_that_does_not_fit_is_taken_in_parts(whole, data, tmp_path, monke
     run, text = whole
     assert "Memory: " in text and "parts" not in text
     used = memory.memory_in_use()
-    step = StepMemory(used, 2 * used, 0)
+    step = StepMemory(used, used, 0)
     monkeypatch.setattr("frcnn.training.train.measure_step", lambda *_: step)
     room = Room(0, int(2.5 * used))
     monkeypatch.setattr(plan.Room, "now", lambda: room)
@@ -232,6 +265,6 @@ def test_an_error_of_another_kind_ends_the_training(data, tmp_path, monkeypatch)
 
 
 def test_copies_of_the_weights_are_planned_for():
-    step = StepMemory(one=100 * MIB, two=150 * MIB, weights=20 * MIB)
+    step = StepMemory(one=100 * MIB, each=50 * MIB, weights=20 * MIB)
     assert step.with_copies(2).of(3) == step.of(3) + 40 * MIB
     assert step.with_copies(0) == step

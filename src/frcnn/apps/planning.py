@@ -24,7 +24,7 @@ def print_plan(name: str, size: int | None, batch: int, classes: int, remat: boo
         remat: as of ``FasterRCNN``.
 
     Raises:
-        UserError: no such preset; not even two images fit.
+        UserError: no such preset; memory does not suffice to measure.
     """
     short = size or preset(name).size
     height, width = (-(-round(side) // STRIDE) * STRIDE for side in (short, short * 4 / 3))
@@ -35,7 +35,8 @@ def print_plan(name: str, size: int | None, batch: int, classes: int, remat: boo
         network.remat = remat
         return network
 
-    memory = measure_step(build, (height, width), _SLOTS, (name, classes, None, None, remat))
+    kind = name, classes, None, None, remat
+    memory = measure_step(build, (height, width), _SLOTS, batch, kind)
     title = f"{name}, {classes} classes, {width}x{height} pixels" + ", maps made again" * remat
     table = Table(title=title)
     for title in ("images a step", "memory", "fits"):

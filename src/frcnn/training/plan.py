@@ -1,17 +1,16 @@
 """How a training step is made to fit into memory, before the first one is made.
 
-A step is measured with one image and with two, on a network that is then thrown away: what it
+A step is measured with one image and with a few, on a network that is then thrown away: what it
 takes grows by the same amount with each image. Measurements are kept, as a step of the same kind
 takes the same again.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.device_memory import on_gpu
 from frcnn.training.memory import (
     PeakMemory,
+    give_back,
     is_out_of_memory,
     memory_in_use,
     memory_limit,
@@ -34,8 +34,10 @@ from frcnn.zoo.download import cache_folder
 # Share of the memory there is that a plan makes use of: pictures, validation and what the
 # system needs take the rest.
 USED = 0.9
-# Steps until one takes what all take: on a GPU PyTorch records the fourth.
-STEPS, STEPS_ON_GPU = 1, 5
+# Steps until one takes what all take: the first makes the gradients, and on a GPU PyTorch records
+# the fourth.
+STEPS, STEPS_ON_GPU = 2, 5
+FEW = 4  # images that are measured together, at most
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,21 @@ class StepMemory:
 
     Args:
         one: of one image.
-        two: of two.
+        each: of each image more.
         weights: the size of the weights that train.
     """
 
     one: int
-    two: int
+    each: int
     weights: int
 
     def with_copies(self, count: int) -> StepMemory:
         """The same with so many copies of the weights beside them."""
-        more = count * self.weights
-        return replace(self, one=self.one + more, two=self.two + more)
+        return replace(self, one=self.one + count * self.weights)
 
     def of(self, images: int, parts: int = 1) -> int:
         """Of a step of ``images`` images taken in ``parts`` equal parts."""
-        taken = self.one + (images // parts - 1) * max(self.two - self.one, 0)
+        taken = self.one + (images // parts - 1) * self.each
         # PyTorch sums the gradients where they are, the others beside those of a part.
         apart = parts > 1 and keras.config.backend() != "torch"
         return taken + apart * self.weights
@@ -132,7 +133,11 @@ def plan_steps(memory: StepMemory, images: int, room: Room) -> Plan:
 
 
 def measure_step(
-    build: Callable[[], FasterRCNN], canvas: tuple[int, int], slots: int, kind: Iterable[object]
+    build: Callable[[], FasterRCNN],
+    canvas: tuple[int, int],
+    slots: int,
+    images: int,
+    kind: Iterable[object],
 ) -> StepMemory:
     """Measure the steps of a network, unless that was done before.
 
@@ -140,40 +145,50 @@ def measure_step(
         build: makes it.
         canvas: height and width of the images.
         slots: ground-truth boxes an image.
+        images: that a step is going to have, if they fit.
         kind: what, beside these and the versions in use, the memory depends on.
 
     Raises:
-        UserError: memory does not suffice for two images.
+        UserError: memory does not suffice.
     """
     backend = keras.config.backend()
     versions = [version("frcnn"), keras.__version__, sys.modules[backend].__version__]
     policy = keras.config.dtype_policy().name
-    key = " ".join(map(str, [backend, *versions, policy, *canvas, slots, *kind]))
+    few = min(max(images, 2), FEW)
+    key = " ".join(map(str, [backend, *versions, policy, *canvas, slots, few, *kind]))
     kept = _read_kept()
-    if key not in kept:
-        kept[key] = _measured(build, canvas, slots)
-        _write_kept(kept)
-    return StepMemory(*kept[key])
+    if key in kept:
+        return StepMemory(*kept[key])
+    step, measured = _measured(build, canvas, slots, few)
+    if measured == few:  # with more memory another time there is more to measure
+        _write_kept({**kept, key: astuple(step)})
+    return step
 
 
-def _measured(build, canvas: tuple[int, int], slots: int) -> tuple[int, int, int]:
-    used = memory_in_use()
+def _measured(build, canvas: tuple[int, int], slots: int, few: int) -> tuple[StepMemory, int]:
+    """Measure one image and ``few``, or as many as fit; the number of these."""
+    used, limit = memory_in_use(), memory_limit()
     try:
         network = build()
         network.compile(SGD(0.0, momentum=0.9, global_clipnorm=1.0))
-        peaks = [_peak(network, images, canvas, slots) - used for images in (1, 2)]
+        one = _peak(network, 1, canvas, slots) - used
+        # What may not fit is not tried: a system that runs out of memory ends the process.
+        few = max(min(few, int(USED * limit - used) // one), 1)
+        each = one
+        if few > 1:
+            each = max(_peak(network, few, canvas, slots) - used - one, 0) // (few - 1)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"Memory ({gibibytes(memory_limit())}) does not suffice for training steps of two "
+            f"Memory ({gibibytes(memory_limit())}) does not suffice for training steps of few "
             f"images of {canvas[1]}x{canvas[0]} pixels: {out_of_memory_reason(error)}. Train with "
             "a smaller --size or preset, or with --remat."
         ) from error
-    weights = sum(int(np.prod(each.shape)) for each in network.trainable_variables) * 4
+    weights = sum(int(np.prod(part.shape)) for part in network.trainable_variables) * 4
     del network
-    gc.collect()
-    return peaks[0], peaks[1], weights
+    give_back()
+    return StepMemory(one, each, weights), few
 
 
 def _peak(network: FasterRCNN, images: int, canvas: tuple[int, int], slots: int) -> int:
@@ -186,6 +201,7 @@ def _peak(network: FasterRCNN, images: int, canvas: tuple[int, int], slots: int)
         "images": rng.integers(0, 255, (images, *canvas, 3), np.uint8),
         "sizes": np.tile(np.array(canvas, np.int32), (images, 1)),
     }
+    give_back()  # what steps of fewer images left
     with PeakMemory() as peak:
         for _ in range(STEPS_ON_GPU if on_gpu() else STEPS):
             network.train_on_batch(x, {"boxes": boxes, "labels": labels})
@@ -200,7 +216,9 @@ def _read_kept() -> dict[str, tuple[int, int, int]]:
     """Measurements by kind; a file that is missing or damaged holds none."""
     try:
         kept = json.loads(_kept().read_text("utf-8"))
-        return {str(key): (int(one), int(two), int(rest)) for key, (one, two, rest) in kept.items()}
+        return {
+            str(key): (int(one), int(each), int(rest)) for key, (one, each, rest) in kept.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 

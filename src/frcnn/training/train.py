@@ -184,7 +184,7 @@ def _planned_parts(
     def plan() -> int:
         room = Room.now()
         with devices.apart():
-            memory = measure_step(build, canvas, batches.max_boxes, kind)
+            memory = measure_step(build, canvas, batches.max_boxes, share, kind)
         found = plan_steps(memory.with_copies(copies), share, room)
         console.print(str(found), highlight=False, markup=False, soft_wrap=True)
         return found.parts
