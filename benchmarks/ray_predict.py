@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -28,8 +29,8 @@ DIES_BEFORE = 3  # the chunk of pictures, counted from 1, that a worker does not
 class MortalOnce(ray_prediction.Detecting):
     """Kills its own process at its third chunk, unless the file of its name says that one did."""
 
-    def __init__(self, reference: str, score: float):
-        super().__init__(reference, score)
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         self.calls, self.grave = 0, Path(os.environ["FRCNN_GRAVE"])
 
     def __call__(self, chunk):
