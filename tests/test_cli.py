@@ -10,7 +10,7 @@ import pytest
 
 import frcnn
 from frcnn.backend import PREFERENCE, choose_backend, explaining_a_missing_backend
-from frcnn.cli import COMMANDS, main
+from frcnn.cli import COMMANDS, main, run_safely
 from frcnn.errors import UserError
 from frcnn.training.config import Config
 from tiny import write_voc
@@ -86,6 +86,31 @@ def test_a_backend_is_chosen_and_named_only_where_none_is_set(monkeypatch):
     assert os.environ["KERAS_BACKEND"] == "torch"
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert choose_backend() is None and os.environ["KERAS_BACKEND"] == "jax"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), "A file could not be written: No space left on"),
+        (PermissionError(13, "Permission denied", "/runs/x.csv"), "/runs/x.csv: Permission denied"),
+    ],
+)
+def test_what_a_disk_does_not_take_is_a_sentence(error, sentence, capsys):
+    def act():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_safely(act, keras=False)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"Error: {sentence}")
+
+
+def test_an_error_of_the_program_is_not_hidden():
+    def act():
+        raise OSError("of the program")
+
+    with pytest.raises(OSError, match="of the program"):
+        run_safely(act, keras=False)
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])

@@ -11,9 +11,10 @@ from rich.console import Console
 
 import frcnn
 from frcnn.errors import UserError
+from frcnn.inference.predict import Detector
 from frcnn.training import checkpoint as checkpoint_module
 from frcnn.training import train as module
-from frcnn.training.callbacks import History
+from frcnn.training.callbacks import History, TrainingError
 from frcnn.training.config import Config
 from frcnn.training.state import Notes, read_state, write_state
 from frcnn.training.train import resume, train
@@ -157,6 +158,22 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(data, uninterrupted, tmp_pa
     run = train(config(data, tmp_path / "run"), said)
     assert "could not be saved: No space left on device" in said.file.getvalue()
     assert history_of(run) == history_of(uninterrupted)
+
+
+def test_a_model_that_cannot_be_written_is_a_sentence(data, uninterrupted, tmp_path, monkeypatch):
+    save, saved = Detector.save, []
+
+    def full(self, path):
+        saved.append(path.name)
+        if saved.count("last.keras") == EPOCHS:
+            raise OSError(28, "No space left on device")
+        return save(self, path)
+
+    monkeypatch.setattr(Detector, "save", full)
+    with pytest.raises(TrainingError, match="No space left on device .*run.*train --resume .*run"):
+        train(config(data, tmp_path / "run"), console())
+    monkeypatch.undo()
+    assert_same(resume(tmp_path / "run", console()), uninterrupted)
 
 
 NOTES = Notes(1, 2, 1, None, [{"epoch": 1, "loss": float("nan")}], {"images": 3})

@@ -123,7 +123,8 @@ class Fitting:
         """Train to the end after so many epochs, and so many steps of the next one.
 
         Raises:
-            TrainingError: a loss that is not finite; memory that does not suffice for one image.
+            TrainingError: a loss that is not finite; memory that does not suffice for one image;
+                a disk that is full, or not to be written to.
             KeyboardInterrupt: after Ctrl-C, once everything is saved.
             SystemExit: after SIGTERM, likewise; of status 0.
         """
@@ -158,6 +159,13 @@ class Fitting:
         try:
             self._fit(epoch, step)
             return True
+        except OSError as error:
+            raise TrainingError(
+                f"A file of the run could not be written: {error.strerror or error} "
+                f"({error.filename or self._run.folder}). Make room, or see to the right to write "
+                "there, and go on from the last state that was saved: frcnn train --resume "
+                f"{self._run.folder}."
+            ) from error
         except Exception as error:
             if not is_out_of_memory(error) or self._devices.processes > 1:
                 raise  # of several processes the others wait for this one within a step

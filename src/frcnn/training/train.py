@@ -71,7 +71,8 @@ def train(config: Config, console: Console | None = None, finish: Finish | None 
 
     Raises:
         ValueError: data, weights or settings that cannot be used; the message says which.
-        TrainingError: a loss that is not finite; memory that does not suffice for one image.
+        TrainingError: a loss that is not finite; memory that does not suffice for one image;
+            a disk that is full, or not to be written to.
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
         SystemExit: after SIGTERM, likewise; of status 0.
     """
