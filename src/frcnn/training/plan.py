@@ -110,6 +110,7 @@ class Room:
     @classmethod
     def now(cls) -> Room:
         """What there is; to be asked before steps are measured, which leave some in use."""
+        give_back()
         return cls(memory_in_use(), memory_limit())
 
 
@@ -167,11 +168,12 @@ def measure_step(
 
 def _measured(build, canvas: tuple[int, int], slots: int, few: int) -> tuple[StepMemory, int]:
     """Measure one image and ``few``, or as many as fit; the number of these."""
+    give_back()  # or steps would be made of what is freed already
     used, limit = memory_in_use(), memory_limit()
     try:
         network = build()
         network.compile(SGD(0.0, momentum=0.9, global_clipnorm=1.0))
-        one = _peak(network, 1, canvas, slots) - used
+        one = max(_peak(network, 1, canvas, slots) - used, 1)
         # What may not fit is not tried: a system that runs out of memory ends the process.
         few = max(min(few, int(USED * limit - used) // one), 1)
         each = one
