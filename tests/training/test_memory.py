@@ -138,6 +138,7 @@ def test_a_measurement_is_made_once(monkeypatch, tmp_path):
 
 def test_what_was_freed_before_is_measured_all_the_same(monkeypatch, tmp_path):
     monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
+    measure_step(tiny_network, (64, 96), 8, 4, ("to load what it uses",))
     blocks = [np.ones(48 << 10, np.uint8) for _ in range(4000)]
     some = blocks[::50]
     del blocks
