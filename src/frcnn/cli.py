@@ -5,7 +5,6 @@ Nothing heavy is imported until a subcommand needs it, and the backend is chosen
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ from frcnn.commands.training import (
     start_processes,
     train,
 )
-from frcnn.errors import UserError, printable
+from frcnn.errors import UserError, disk_reason, printable
 from frcnn.export.formats import FORMATS
 from frcnn.training.config import Config
 
@@ -51,9 +50,6 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
     Audit: ("audit", audit),
     ConvertData: ("convert-data", convert_data),
 }
-
-# A disk that is full, not to be written to, or broken: what is written has no name in the error.
-_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,10 +110,9 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
             print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a disk that is full, a folder that is a file, a missing right
-        if error.filename is None and error.errno not in _OF_DISKS:
+        if (reason := disk_reason(error)) is None:
             raise
-        place = error.filename or "A file could not be written"
-        print(printable(f"Error: {place}: {error.strerror}."), file=sys.stderr)
+        print(printable(f"Error: {reason}."), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Interrupted; what was finished is saved.", file=sys.stderr)

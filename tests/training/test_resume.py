@@ -170,7 +170,9 @@ def test_a_model_that_cannot_be_written_is_a_sentence(data, uninterrupted, tmp_p
         return save(self, path)
 
     monkeypatch.setattr(Detector, "save", full)
-    with pytest.raises(TrainingError, match="No space left on device .*run.*train --resume .*run"):
+    with pytest.raises(
+        TrainingError, match="go on: No space left on device. .*train --resume .*run"
+    ):
         train(config(data, tmp_path / "run"), console())
     monkeypatch.undo()
     assert_same(resume(tmp_path / "run", console()), uninterrupted)

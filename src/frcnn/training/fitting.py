@@ -10,6 +10,7 @@ from rich.console import Console
 
 from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.dataset import Dataset
+from frcnn.errors import disk_reason
 from frcnn.inference.predict import Detector
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.structures import Detections
@@ -159,14 +160,12 @@ class Fitting:
         try:
             self._fit(epoch, step)
             return True
-        except OSError as error:
-            raise TrainingError(
-                f"A file of the run could not be written: {error.strerror or error} "
-                f"({error.filename or self._run.folder}). Make room, or see to the right to write "
-                "there, and go on from the last state that was saved: frcnn train --resume "
-                f"{self._run.folder}."
-            ) from error
         except Exception as error:
+            if isinstance(error, OSError) and (reason := disk_reason(error)):
+                raise TrainingError(
+                    f"The training cannot go on: {reason}. Once that is mended, go on from the "
+                    f"last state that was saved: frcnn train --resume {self._run.folder}."
+                ) from error
             if not is_out_of_memory(error) or self._devices.processes > 1:
                 raise  # of several processes the others wait for this one within a step
             reason, parts = out_of_memory_reason(error), self._more_parts()
