@@ -103,3 +103,45 @@ def test_an_operation_in_place_on_a_copy_of_weights_is_not_folded_away():
     graph = RecordedGraph(function, [torch.zeros(3)])
     for _ in range(2):
         torch.testing.assert_close(graph(torch.zeros(3))["y"], torch.full((3,), 2.0))
+
+
+def test_what_a_replay_changes_is_computed_anew_elsewhere():
+    weight = torch.ones(3)
+
+    def step(x):
+        """A kernel that, as a CUDA graph, does not say what it changes."""
+        torch._fused_sgd_(
+            [weight],
+            [x],
+            [],
+            lr=1.0,
+            momentum=0.0,
+            dampening=0.0,
+            weight_decay=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
+        return x + 1
+
+    x = torch.ones(3)
+    detector = RecordedGraph(lambda x: x * weight.exp(), [x])
+    steps = RecordedGraph(step, [x])
+    for _ in range(3):
+        steps(x)
+        torch.testing.assert_close(detector(x), weight.exp())
+    torch.testing.assert_close(weight, torch.full((3,), -3.0))
+
+
+def test_a_view_that_is_written_to_leaves_nothing_folded_of_the_whole():
+    weight = torch.zeros(4)
+
+    def function(x):
+        before = weight.exp()
+        weight[:2].add_(1.0)
+        return before + x, weight.exp()
+
+    graph = RecordedGraph(function, [torch.zeros(4)])
+    before, after = graph(torch.zeros(4))
+    torch.testing.assert_close(before, torch.tensor([1.0, 1.0, 0.0, 0.0]).exp())
+    torch.testing.assert_close(after, torch.tensor([2.0, 2.0, 0.0, 0.0]).exp())

@@ -52,6 +52,10 @@ def test_losses_and_weights_are_those_of_keras_own_steps(monkeypatch, recipe):
     graphs = recorded._recorded_steps._graphs
     assert [each is not None for each in graphs.values()] == [True]
     assert not plain._recorded_steps._graphs
+    (graph,) = graphs.values()
+    told = {id(each) for each in graph._written}  # what validation's own recordings go by
+    changed = [*recorded.trainable_variables, *recorded.optimizer.variables]
+    assert told.issuperset(id(each.value) for each in changed if each.trainable)
     tolerance = 0 if not torch.cuda.is_available() else 1e-4  # kernels are chosen by their speed
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
     for one, other in zip(weights_of(recorded), weights_of(plain), strict=True):

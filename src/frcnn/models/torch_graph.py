@@ -60,7 +60,8 @@ class RecordedGraph:
             recorded = make_fx(run)(*inputs)
         self.first = first
         recorded.graph.eliminate_dead_code()
-        self._weights, self._fold, self._run = _split(recorded, {id(each) for each in changing})
+        parts = _split(recorded, {id(each) for each in changing})
+        self._weights, self._fold, self._run, self._written = parts
         self._versions: list[int] = []
         self._folded: tuple[torch.Tensor, ...] = ()
         self._device = inputs[0].device
@@ -85,7 +86,11 @@ class RecordedGraph:
                 self._launch = self._capture(inputs)
             except RuntimeError as error:
                 LOGGER.warning("A network goes on without a CUDA graph: %s", error)
-        return self._launch(inputs)
+        results = self._launch(inputs)
+        # Neither a CUDA graph nor every kernel says that it changed them, and another graph would
+        # keep what it has made of them.
+        torch.autograd.graph.increment_version(self._written)
+        return results
 
     def _replay(self, inputs: Sequence[torch.Tensor]) -> Any:
         if self._device.type != "cuda":
@@ -129,11 +134,18 @@ def _pool():
 def _split(recorded: fx.GraphModule, changing: set[int]):
     """Part a graph into what depends on constants alone and what needs the inputs.
 
+    Args:
+        recorded: the whole graph.
+        changing: identities of tensors that count as no constants.
+
     Returns:
-        The constant tensors, a function of nothing that gives the first part's results, and one
-        of these and the inputs that gives the output.
+        The constant tensors, a function of nothing that gives the first part's results, one of
+        these and the inputs that gives the output, and the tensors that the output's writes to.
     """
-    constant = _constants(recorded, changing)
+    written = _written(recorded)
+    tensors = {node: _attribute(recorded, node) for node in written if node.op == "get_attr"}
+    changing = changing | {id(tensor) for tensor in tensors.values()}
+    constant = _constants(recorded, changing, written)
     wanted = [
         node
         for node in recorded.graph.nodes
@@ -149,32 +161,37 @@ def _split(recorded: fx.GraphModule, changing: set[int]):
     for node in recorded.graph.nodes:
         if node not in constant:
             copies[node] = after.node_copy(node, copies.__getitem__)
-    tensors = [_attribute(recorded, node) for node in constant if node.op == "get_attr"]
-    return tensors, *(fx.GraphModule(recorded, graph) for graph in (before, after))
+    weights = [_attribute(recorded, node) for node in constant if node.op == "get_attr"]
+    fold, run = (fx.GraphModule(recorded, graph) for graph in (before, after))
+    return weights, fold, run, list(tensors.values())
 
 
 def _attribute(recorded: fx.GraphModule, node: fx.Node) -> torch.Tensor:
     return getattr(recorded, str(node.target))
 
 
-def _constants(recorded: fx.GraphModule, changing: set[int]) -> set[fx.Node]:
+def _written(recorded: fx.GraphModule) -> set[fx.Node]:
+    """The nodes whose values the graph changes in place, and those that they are views of."""
+    found: set[fx.Node] = set()
+    left = [each for node in recorded.graph.nodes for each in _inputs_that(node, _is_written)]
+    while left:
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left += _inputs_that(node, _is_shared)
+    return found
+
+
+def _constants(recorded: fx.GraphModule, changing: set[int], written: set[fx.Node]) -> set[fx.Node]:
     """The nodes that depend on unchanging tensors alone and keep their value in a replay."""
-    nodes = recorded.graph.nodes
-    changed = [each for node in nodes for each in _inputs_that(node, _is_written)]
     constant: set[fx.Node] = set()
-    for node in nodes:
+    for node in recorded.graph.nodes:
         if node.op == "get_attr":
             keeps = id(_attribute(recorded, node)) not in changing
         else:
             keeps = node.op == "call_function" and not _inputs_that(node, _is_written)
-        if keeps and constant.issuperset(node.all_input_nodes):
+        if keeps and node not in written and constant.issuperset(node.all_input_nodes):
             constant.add(node)
-    while changed:  # what is written to, what that is a view of, and all that is made of these
-        node = changed.pop()
-        if node in constant:
-            constant.discard(node)
-            changed += _inputs_that(node, _is_shared)
-            changed += [user for user in node.users if user in constant]
     return constant
 
 
