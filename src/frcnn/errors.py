@@ -28,6 +28,8 @@ class UserError(ValueError):
 
 def printable(text: str) -> str:
     """The text on one line, with escapes such as ``\\x1b`` for what must not reach a terminal."""
+    if text.isprintable():
+        return text
     return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 # What reading a damaged or hostile file can end in, besides the errors of its own format.
@@ -33,16 +32,15 @@ def open_file(path: str | os.PathLike, most: int) -> BinaryIO:
     Raises:
         OSError: it cannot be opened, is a pipe or a device, or has more bytes.
     """
-    path = Path(path)
     try:
-        found = path.stat()
+        found = os.stat(path)
     except ValueError:  # a name with a zero in it
         raise FileNotFoundError("no file can have this name") from None
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise OSError("it is a pipe or a device, not a file")
     if found.st_size > most:
         raise OSError(f"it has {found.st_size:,} bytes, more than the limit of {most:,}")
-    return path.open("rb")
+    return open(path, "rb")
 
 
 def read_file(path: str | os.PathLike, most: int) -> bytes:

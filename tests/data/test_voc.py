@@ -230,10 +230,10 @@ def test_pictures_missing_empty_or_truncated(voc):
     assert [sample.image.stem for sample in dataset] == ["a"]
     told = [(fault.file.name, fault.problem) for fault in dataset.faults]
     assert told[0] == ("b.xml", "has no picture b.* in JPEGImages and states no <filename>")
-    assert told[1] == ("c.jpg", "does not exist")
-    assert told[2] == ("d.jpg", "is empty (0 bytes)")
-    assert told[3][0] == "e.jpg" and told[3][1].endswith("it is truncated")
-    assert told[4] == ("f.xml", "does not exist, but the split lists it")
+    assert told[1] == ("f.xml", "does not exist, but the split lists it")
+    assert told[2] == ("c.jpg", "does not exist")
+    assert told[3] == ("d.jpg", "is empty (0 bytes)")
+    assert told[4][0] == "e.jpg" and told[4][1].endswith("it is truncated")
     assert "Left out: 5 images and 0 boxes." in dataset.summary()
 
 

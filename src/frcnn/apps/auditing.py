@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from frcnn.apps.progress import counting
-from frcnn.console import new_console
+from frcnn.console import counting, new_console
 from frcnn.data.anchor_fit import HIGH, LOW
 from frcnn.data.audit import Audit, audit, open_for_audit
 from frcnn.data.duplicates import look_at
@@ -32,7 +31,8 @@ def audit_data(data: str, preset: str, size: int | None, split: str | None) -> A
         UserError: no such preset, or data that cannot be used at all.
     """
     working = working_of(preset, size)
-    opened = open_for_audit(data, split)
+    with counting("checking pictures", None) as advance:
+        opened = open_for_audit(data, split, advance)
     pictures = opened.pictures()
     with counting("looking at pictures", len(pictures)) as advance:
         looks = look_at(pictures, available_cores(), advance)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from frcnn.apps.progress import counting
 from frcnn.apps.scoring import CHUNK, detect_dataset
+from frcnn.console import counting
 from frcnn.data.dataset import Dataset
 from frcnn.data.images import read_image
 from frcnn.data.resizing import scale_for

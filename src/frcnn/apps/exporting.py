@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frcnn.apps.progress import counting
+from frcnn.console import counting
 from frcnn.data.dataset import Dataset, available_splits, open_dataset
 from frcnn.data.demo import generate_demo
 from frcnn.data.images import read_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from frcnn.apps.progress import counting
+from frcnn.console import counting
 from frcnn.data.images import read_image
 from frcnn.draw import draw_detections, save_image
 from frcnn.inference.pictures import PictureDetector

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from frcnn.apps.predictions import CHUNK
-from frcnn.apps.progress import counting
+from frcnn.console import counting
 from frcnn.data.images import decode_image
 from frcnn.errors import UserError
 from frcnn.inference.load import load

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frcnn.apps.progress import counting
+from frcnn.console import counting
 from frcnn.data.dataset import Dataset
 from frcnn.evaluation.evaluate import Evaluation, detect_all, evaluate_detections
 from frcnn.inference.pictures import PictureDetector

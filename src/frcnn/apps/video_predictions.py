@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frcnn.apps.progress import counting
 from frcnn.apps.tracking import NOBODY, Tracker, TrackingRule
 from frcnn.apps.video_writer import SUFFIXES, open_writer
+from frcnn.console import counting
 from frcnn.draw import draw_boxes
 from frcnn.errors import UserError, printable
 from frcnn.inference.ahead import ahead

@@ -75,11 +75,13 @@ def audit(arguments: Audit) -> None:
 
 def convert_data(arguments: ConvertData) -> None:
     """Read all splits, say what was left out, write them."""
+    from frcnn.console import counting
     from frcnn.data.converting import open_all_splits
     from frcnn.data.faults import describe_faults
     from frcnn.data.writing import write_dataset
 
-    splits = open_all_splits(arguments.data, arguments.split, arguments.strict)
+    with counting("checking pictures", None) as advance:
+        splits = open_all_splits(arguments.data, arguments.split, arguments.strict, advance)
     faults = dict.fromkeys(fault for dataset in splits.values() for fault in dataset.faults)
     written = write_dataset(splits, arguments.out, arguments.to, arguments.images)
     counts = ", ".join(f"{split} {count:,}" for split, count in written.images.items())

@@ -12,6 +12,7 @@ from frcnn.commands.output import write_json
 from frcnn.errors import UserError, printable
 
 if TYPE_CHECKING:
+    from frcnn.data.dataset import Dataset
     from frcnn.inference.views import Views
 
 OVERLAP = 0.2
@@ -108,12 +109,11 @@ class Predict:
 def evaluate(arguments: Evaluate) -> None:
     """Detect on a data set, print the table and the diagnosis, write the JSON."""
     from frcnn.apps.scoring import detect_dataset
-    from frcnn.data.dataset import open_dataset
     from frcnn.evaluation.evaluate import evaluate_detections
     from frcnn.inference.load import load
 
     detector = _views(arguments).of(load(arguments.run))
-    dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
+    dataset = _labelled(arguments)
     print(dataset.summary())
     found, seconds = detect_dataset(detector, dataset)
     result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
@@ -132,12 +132,11 @@ def evaluate(arguments: Evaluate) -> None:
 def compare(arguments: Compare) -> None:
     """Detect with both, print the differences with their intervals, write the JSON."""
     from frcnn.apps.scoring import detect_dataset
-    from frcnn.data.dataset import open_dataset
     from frcnn.evaluation.comparison import compare
     from frcnn.evaluation.plain import plain
     from frcnn.inference.load import load
 
-    dataset = open_dataset(arguments.data, arguments.split, strict=arguments.strict)
+    dataset = _labelled(arguments)
     print(dataset.summary())
     first, second = (
         detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)
@@ -146,6 +145,17 @@ def compare(arguments: Compare) -> None:
     print(result)
     if arguments.json:
         write_json(arguments.json, plain(result.to_dict()))
+
+
+def _labelled(arguments: Evaluate | Compare) -> Dataset:
+    """The labelled images, with a counter while they are checked."""
+    from frcnn.console import counting
+    from frcnn.data.dataset import open_dataset
+
+    with counting("checking pictures", None) as advance:
+        return open_dataset(
+            arguments.data, arguments.split, strict=arguments.strict, progress=advance
+        )
 
 
 def predict(arguments: Predict) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,17 @@ class Opened:
         return list(homes_of(self.splits))
 
 
-def open_for_audit(path: str | os.PathLike, split: str | None = None) -> Opened:
+def open_for_audit(
+    path: str | os.PathLike,
+    split: str | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Opened:
     """Open the splits of a data set, one by one, so that one that is unusable is but a finding.
 
     Args:
         path: as of ``open_dataset``.
         split: only this one.
+        progress: called after each picture.
 
     Raises:
         DataError: none can be used.
@@ -127,7 +132,7 @@ def open_for_audit(path: str | os.PathLike, split: str | None = None) -> Opened:
     errors: list[DataError] = []
     for name in names:
         try:
-            splits[name or "all"] = open_dataset(path, name)
+            splits[name or "all"] = open_dataset(path, name, progress=progress)
         except DataError as error:
             errors.append(error)
     if not splits:

@@ -267,6 +267,8 @@ def _is_text(name: str) -> bool:
 
 def _shown(value: Any) -> str:
     """A few words for a value of any kind and length."""
+    if type(value) is int:  # each id is shown
+        return f"{value}"[:60]
     if isinstance(value, str):
         return ascii(value if len(value) <= 60 else value[:60] + "...")
     if isinstance(value, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from frcnn.data.dataset import Dataset, available_splits, open_dataset
@@ -11,7 +11,10 @@ from frcnn.data.names import common_name
 
 
 def open_all_splits(
-    path: str | os.PathLike, split: str | None = None, strict: bool = False
+    path: str | os.PathLike,
+    split: str | None = None,
+    strict: bool = False,
+    progress: Callable[[], None] | None = None,
 ) -> dict[str, Dataset]:
     """Open every split there is at a path, training first.
 
@@ -19,6 +22,7 @@ def open_all_splits(
         path: as for ``open_dataset``.
         split: only this one.
         strict: raise at the first fault.
+        progress: called after each picture.
 
     Returns:
         Data sets by the names of their splits, all with the same classes: those of any of them.
@@ -28,7 +32,9 @@ def open_all_splits(
         DataError: ``path`` or a split of it cannot be used.
     """
     names = (split,) if split is not None else available_splits(path)
-    opened = [open_dataset(path, name, strict=strict) for name in names or (None,)]
+    opened = [
+        open_dataset(path, name, strict=strict, progress=progress) for name in names or (None,)
+    ]
     opened.sort(key=lambda dataset: common_name(dataset.split or "train") != "train")
     classes = joined_classes(dataset.classes for dataset in opened)
     return {_name(dataset): dataset.with_classes(classes) for dataset in opened}

@@ -10,15 +10,8 @@ from typing import cast
 
 import numpy as np
 
-from frcnn.data.entries import (
-    Entry,
-    Object,
-    Reading,
-    Report,
-    Source,
-    checked_objects,
-    checked_size,
-)
+from frcnn.data.checking import Checked, checked_pictures
+from frcnn.data.entries import Entry, Object, Report, Source
 from frcnn.data.faults import DataError, Fault, Faults, Kind, describe_faults, plural
 from frcnn.data.formats import find_source
 from frcnn.data.images import image_size
@@ -29,8 +22,6 @@ from frcnn.structures import Sample, box_areas
 __all__ = ["DataError", "Dataset", "Fault", "available_splits", "hold_out", "open_dataset"]
 
 _MOST_CLASSES = 100_000  # names; a network's outputs take as many rows
-
-Checked = tuple[Entry, tuple[int, int], list[Object]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +116,7 @@ def open_dataset(
     split: str | None = None,
     classes: Sequence[str] | None = None,
     strict: bool = False,
+    progress: Callable[[], None] | None = None,
 ) -> Dataset:
     """Open a data set in PASCAL VOC's, COCO's or YOLO's format, or a CSV file of boxes.
 
@@ -147,6 +139,7 @@ def open_dataset(
             out. None takes those that the data set declares, in its order (COCO, YOLO), else the
             sorted names of the boxes read, so that labels do not depend on another split.
         strict: raise at the first fault instead of leaving the picture or the box out.
+        progress: called after each picture.
 
     Raises:
         DataError: ``path`` is none of these, the split does not exist, no picture is usable, or
@@ -164,7 +157,7 @@ def open_dataset(
     if split is not None:
         split = _existing_split(path, split, source)
     reading = source.read(split, report)
-    checked, unusable = _checked(reading, report)
+    checked, unusable = checked_pictures(reading.entries, report, progress)
     if not checked:
         first = "".join(f"; the first fault is {fault}" for fault in faults.all()[:1])
         raise DataError(f"{path}: has no usable picture{_of(split)}{first}")
@@ -241,21 +234,6 @@ def _existing_split(path: Path, wanted: str, source: Source) -> str:
         existing = ", ".join(source.splits) or "none"
         raise DataError(f"{path}: has no split {wanted!r}; it has {existing}")
     return split
-
-
-def _checked(reading: Reading, report: Report) -> tuple[list[Checked], tuple[Path, ...]]:
-    """The usable pictures with their sizes and sound objects, each once; then the others."""
-    checked, unusable, seen = [], [], set()
-    for entry in reading.entries:
-        if entry.image in seen:  # splits may overlap
-            continue
-        seen.add(entry.image)
-        size = checked_size(entry, report)
-        if size is None:
-            unusable.append(entry.image)
-        else:
-            checked.append((entry, size, checked_objects(entry, size, report)))
-    return checked, tuple(unusable)
 
 
 def _of(split: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -33,27 +34,35 @@ class Splits(NamedTuple):
     note: str
 
 
-def open_splits(config: Config) -> Splits:
+def open_splits(config: Config, progress: Callable[[], None] | None = None) -> Splits:
     """Open a run's data.
+
+    Args:
+        config: of the run.
+        progress: called after each picture.
 
     Raises:
         DataError: data that cannot be used; with ``config.strict``, anything at fault.
         UserError: no object to train on, or no image left to train on.
     """
     name = config.train_split or training_split(config.data)
-    train = open_dataset(config.data, name, strict=config.strict)
-    result = _with_validation(config, train)
+
+    def opened(split: str | None, classes: Sequence[str] | None = None) -> Dataset:
+        return open_dataset(config.data, split, classes, config.strict, progress)
+
+    train = opened(name)
+    result = _with_validation(config, train, opened)
     if not any((sample.labels[~sample.difficult] >= 0).any() for sample in result.train):
         raise UserError(f"{config.data}: no image of the training split has an object.")
     return result
 
 
-def _with_validation(config: Config, train: Dataset) -> Splits:
+def _with_validation(config: Config, train: Dataset, opened: Callable[..., Dataset]) -> Splits:
     if config.val_split == "none":
         return Splits(train, None, "No validation: the last epoch counts as the best.")
     if config.val_split is not None:
         chosen = config.val_split
-        validation = open_dataset(config.data, chosen, train.classes, config.strict)
+        validation = opened(chosen, train.classes)
         shared = _shared(train, validation)
         note = f"Validation: {len(validation)} images of {chosen}."
         if shared:
@@ -61,7 +70,7 @@ def _with_validation(config: Config, train: Dataset) -> Splits:
         return Splits(train, validation, note + _lacking(train, validation))
     beside = match_split("val", available_splits(config.data))
     if train.split and common_name(train.split) == "train" and beside:
-        validation = open_dataset(config.data, beside, train.classes, config.strict)
+        validation = opened(beside, train.classes)
         if not _shared(train, validation):
             note = f"Validation: {len(validation)} images of {beside}."
             return Splits(train, validation, note + _lacking(train, validation))

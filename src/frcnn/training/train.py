@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from frcnn.console import new_console
+from frcnn.console import counting, new_console
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, long_side, plan_canvases
 from frcnn.errors import UserError
@@ -153,7 +153,8 @@ def _of_the_first(devices: Devices, console: Console | None) -> Console:
 
 
 def _open(config: Config, console: Console) -> Splits:
-    splits = open_splits(config)
+    with counting("checking pictures", None, console) as advance:
+        splits = open_splits(config, advance)
     _report_data(splits, console)
     return splits
 

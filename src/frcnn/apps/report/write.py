@@ -20,6 +20,7 @@ from frcnn.apps.report.gallery import Gallery, make_gallery
 from frcnn.apps.report.markup import embedded, figure
 from frcnn.apps.report.page import assemble
 from frcnn.apps.scoring import detect_dataset
+from frcnn.console import counting
 from frcnn.data.audit import audit, open_for_audit
 from frcnn.data.dataset import Dataset, open_dataset
 from frcnn.data.duplicates import Looks, look_at
@@ -83,7 +84,8 @@ def report_run(
     run = Run(folder)
     config = run.read_config()
     if data is None and split is None:
-        splits = open_splits(config)
+        with counting("checking pictures", None) as advance:
+            splits = open_splits(config, advance)
         dataset, trained_on = splits.validation, [sample.image for sample in splits.train]
     else:
         dataset, trained_on = open_dataset(data or config.data, split), training_images(folder)
@@ -188,7 +190,8 @@ def _training_time(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
 def _audit(config: Config) -> dict[str, Any] | None:
     """What is wrong with the data of the run; None if they are gone."""
     try:
-        opened = open_for_audit(config.data)
+        with counting("checking pictures", None) as advance:
+            opened = open_for_audit(config.data, progress=advance)
     except UserError:
         return None
     pictures = opened.pictures()
