@@ -93,10 +93,11 @@ class RecordedGraph:
         return results
 
     def _replay(self, inputs: Sequence[torch.Tensor]) -> Any:
+        inputs = [each.to(self._device) for each in inputs]
         if self._device.type != "cuda":
             return self._run(*self._folded, *inputs)
         with torch.backends.cudnn.flags(benchmark=True):  # shapes are static: the search pays
-            return self._run(*self._folded, *(each.to(self._device) for each in inputs))
+            return self._run(*self._folded, *inputs)
 
     def _capture(self, inputs: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], Any]:
         """A function of such inputs that launches a replay as one CUDA graph."""
