@@ -83,7 +83,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
 class WatchLosses(keras.callbacks.Callback):
     """Ends the training at the first loss that is NaN or infinite, or counts such steps.
 
-    The network and its optimizer leave the weights alone in such a step.
+    In such a step the optimizer takes the gradients for zeros, so that its momentum alone acts.
 
     Must come after ``Checkpoint`` in Keras's list, which restores the count of an epoch.
 
@@ -126,9 +126,9 @@ class WatchLosses(keras.callbacks.Callback):
         names = ", ".join(self._batches.dataset[index].image.name for index in pictures)
         raise TrainingError(
             f"The loss is not finite in epoch {self._epoch + 1}, step {step + 1}: "
-            f"{', '.join(bad)}. Its images: {names}. The weights from before it are in "
-            f"{self._keep()}. A lower --lr or a longer --warmup usually mends this; --on-nan skip "
-            "goes on without such steps."
+            f"{', '.join(bad)}. Its images: {names}. Its gradients were not used. The weights are "
+            f"in {self._keep()}. A lower --lr or a longer --warmup usually mends this; --on-nan "
+            "skip goes on without such steps."
         )
 
     def on_epoch_end(self, epoch, logs: Any = None):

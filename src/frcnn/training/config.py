@@ -104,7 +104,7 @@ class Config:
             also saved after each epoch and when the training is stopped.
         samples_every: epochs between pictures of validation detections; 0 is never.
         on_nan: what to do when a loss is not finite: stop, naming the step and its images, or skip
-            the step and count it. Either way the weights are left alone.
+            the step and count it. Either way its gradients count as zeros.
         seed: of initial weights, data order, augmentation and sampling.
         strict: stop at the first broken sample. Otherwise it is left out, counted and named.
         out: the run folder. Left out: a new folder below runs/.
