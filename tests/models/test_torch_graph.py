@@ -15,6 +15,8 @@ import torch
 
 from frcnn.models.torch_graph import RecordedGraph
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def lively_detector():
     """Untrained, but with scores that differ from box to box."""
@@ -106,7 +108,7 @@ def test_an_operation_in_place_on_a_copy_of_weights_is_not_folded_away():
 
 
 def test_what_a_replay_changes_is_computed_anew_elsewhere():
-    weight = torch.ones(3)
+    weight = torch.ones(3, device=DEVICE)
 
     def step(x):
         """A kernel that, as a CUDA graph, does not say what it changes."""
@@ -124,13 +126,13 @@ def test_what_a_replay_changes_is_computed_anew_elsewhere():
         )
         return x + 1
 
-    x = torch.ones(3)
+    x = torch.ones(3, device=DEVICE)
     detector = RecordedGraph(lambda x: x * weight.exp(), [x])
     steps = RecordedGraph(step, [x])
-    for _ in range(3):
+    for _ in range(3):  # on a GPU the second of them is captured
         steps(x)
         torch.testing.assert_close(detector(x), weight.exp())
-    torch.testing.assert_close(weight, torch.full((3,), -3.0))
+    torch.testing.assert_close(weight, torch.full_like(weight, -3.0))
 
 
 def test_a_view_that_is_written_to_leaves_nothing_folded_of_the_whole():
