@@ -34,6 +34,7 @@ def settings(data, out, devices) -> Config:
         ema=0.9,
         size=64,
         epochs=2,
+        freeze_epochs=1,
         lr=0.01,
         warmup=2,
         samples_every=1,

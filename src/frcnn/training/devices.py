@@ -75,7 +75,10 @@ class Devices:
         return number
 
     def join(self, network: Any) -> None:
-        """Make a built, compiled network step with the other processes' ones."""
+        """Make a built, compiled network step with the other processes' ones.
+
+        To be called again when other weights are going to train.
+        """
 
     def scope(self) -> AbstractContextManager[Any]:
         """Where a network that is to train on these devices is made, and compiled."""

@@ -77,7 +77,7 @@ class Fitting:
             lambda: min(VALIDATED, config.batch // network.parts),
         )
         self._early = StopEarly(self._history, config.patience, devices.highest)
-        self._freezing = Freezing(network, config.freeze_epochs)
+        self._freezing = Freezing(network, config.freeze_epochs, lambda: devices.join(network))
         self._checkpoint = Checkpoint(
             run,
             network,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from frcnn.models.faster_rcnn import FasterRCNN
 
@@ -16,10 +16,11 @@ class Freezing:
     Args:
         network: compiled, its optimizer built for the weights that train in the end.
         epochs: how many epochs, from the first, are frozen.
+        join: called whenever other weights than before are going to train.
     """
 
-    def __init__(self, network: FasterRCNN, epochs: int):
-        self._network, self._epochs = network, epochs
+    def __init__(self, network: FasterRCNN, epochs: int, join: Callable[[], None]):
+        self._network, self._epochs, self._join = network, epochs, join
         # A layer sets those within it, so they come after it.
         self._flags = [(layer, layer.trainable) for layer in network.extractor._flatten_layers()]
 
@@ -42,3 +43,4 @@ class Freezing:
         optimizer = self._network.optimizer
         optimizer.step_only(self._network.trainable_variables)
         self._network.compile(optimizer)
+        self._join()

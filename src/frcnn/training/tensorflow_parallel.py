@@ -52,9 +52,10 @@ class Replicas(Devices):
         if network.parts > 1:
             raise UserError("On TensorFlow several devices take a batch whole: leave out --parts.")
         network.take_share(_place, self.count, self._average_losses, apart=False)
-        network.optimizer.average_gradients = _mean
-        # The gradients that are added up are shares of the mean; so is what they are clipped to.
-        network.optimizer.global_clipnorm /= self.count
+        if network.optimizer.average_gradients is None:
+            network.optimizer.average_gradients = _mean
+            # The gradients that are added up are shares of the mean; so is their bound.
+            network.optimizer.global_clipnorm /= self.count
 
     def _average_losses(self, losses: tf.Tensor) -> tf.Tensor:
         """The mean over the replicas, with a share of the gradient, as Keras adds those up."""

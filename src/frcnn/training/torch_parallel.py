@@ -11,6 +11,7 @@ so that the means over processes are those of the whole batch.
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -104,6 +105,8 @@ class TorchProcesses(Devices):
                     f"The layer {layer.path} normalises by the statistics of a batch, of which "
                     "each process sees a share. Use normalisation that is frozen, or one device."
                 )
+        network.average_losses = None  # what was joined before leaves the weights
+        gc.collect()
         passing = _Passing([each.value for each in network.trainable_variables])
         # Static: the weights are used outside of the forward pass that it sees, and all of them,
         # or always the same, in every step.

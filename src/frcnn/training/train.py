@@ -13,7 +13,6 @@ from rich.console import Console
 from frcnn.console import counting, new_console
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, long_side, plan_canvases
-from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
@@ -218,11 +217,6 @@ def _fit(
             shown = _network(config, splits, "float32")
     detector = _detector(shown, splits, batches, chosen.rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
-    if devices.count > 1 and config.freeze_epochs:
-        raise UserError(
-            f"--freeze-epochs {config.freeze_epochs} is for one device, and there are "
-            f"{devices.count}: what they average is fixed. Leave it out, or give --devices 1."
-        )
     network.label_smoothing = config.label_smoothing
     with devices.scope():
         network.compile(build_optimizer(config, peak, config.epochs * len(batches), network))
