@@ -8,7 +8,7 @@ from keras import ops
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.zoo.transfer import transfer
-from frcnn.zoo.weights import load_weights
+from frcnn.zoo.weights import find_weights, load_weights
 from tiny import tiny_detector, tiny_network
 
 pytestmark = pytest.mark.backend
@@ -102,3 +102,26 @@ def test_nothing_in_common_is_an_error():
 def test_what_cannot_be_opened_is_one_sentence(weights, said):
     with pytest.raises(UserError, match=said):
         load_weights(tiny_network(), "efficientnet_lite0_fpn", weights, ("disc", "square"))
+
+
+@pytest.mark.parametrize("name", ["x.keras", "x.pth", "x.safetensors", "x.h5"])
+def test_a_file_that_is_missing_is_told_before_it_is_read(tmp_path, name):
+    file = tmp_path / name
+    with pytest.raises(UserError, match=f"--weights .*{name}: there is no such file"):
+        find_weights("efficientnet_lite0_fpn", str(file))
+    file.touch()
+    find_weights("efficientnet_lite0_fpn", str(file))  # reading it tells what it is
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none", "hf://owner/name.keras", "some/run"])
+def test_what_is_no_file_is_left_for_later(weights):
+    find_weights("efficientnet_lite0_fpn", weights)
+
+
+def test_weights_to_download_are_fetched_at_once(monkeypatch):
+    def fetch(address, digest):
+        raise UserError(f"{address} could not be downloaded.")
+
+    monkeypatch.setattr("frcnn.zoo.weights.fetch", fetch)
+    with pytest.raises(UserError, match="--weights imagenet: .*could not be downloaded"):
+        find_weights("mobilenet_v3_large_fpn", "imagenet")

@@ -29,7 +29,7 @@ from frcnn.training.run import Run
 from frcnn.training.splits import Splits, open_splits
 from frcnn.training.tracking import check_tracker
 from frcnn.zoo.presets import build_network, preset
-from frcnn.zoo.weights import load_weights
+from frcnn.zoo.weights import find_weights, load_weights
 
 # A canvas holds whole cells of the coarsest map that the networks make by striding.
 STRIDE = 32
@@ -90,6 +90,7 @@ def _finish(finished: Finished, devices: Devices, console: Console, finish: Fini
 
 def _train(config: Config, devices: Devices, console: Console) -> Finished:
     devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
+    devices.by_the_first(lambda: find_weights(config.preset, config.weights))
     splits = _open(config, console)
     batches = _batches(config, splits)
     parts = _planned_parts(config, splits, batches, devices, console)

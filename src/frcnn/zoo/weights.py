@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -21,6 +23,28 @@ from frcnn.zoo.transfer import transfer
 
 VGG16_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_SUFFIXES = (".h5", ".hdf5")
+FILE_SUFFIXES = (*TORCH_SUFFIXES, *KERAS_SUFFIXES, ".keras")
+
+
+def find_weights(preset: str, weights: str) -> None:
+    """Have the file that ``load_weights`` is going to read, before anything else takes long.
+
+    Args:
+        preset: name of an architecture.
+        weights: as of ``load_weights``; models that others publish are left for later.
+
+    Raises:
+        UserError: there is no such file, or it cannot be downloaded.
+    """
+    if weights == "imagenet":
+        chosen = preset_of(preset)
+        if chosen.features.kind in ("keras", "torchvision"):
+            with _named(weights):
+                _features_file(chosen)
+    elif "://" in weights:
+        return
+    elif Path(weights).suffix in FILE_SUFFIXES and not Path(weights).is_file():
+        raise UserError(f"--weights {weights}: there is no such file.")
 
 
 def load_weights(
@@ -44,7 +68,7 @@ def load_weights(
     """
     if weights == "none":
         return None
-    try:
+    with _named(weights):
         if weights == "imagenet":
             return _imagenet(network, preset)
         suffix = Path(weights).suffix
@@ -54,6 +78,13 @@ def load_weights(
             return _keras_file(network, preset, Path(weights))
         model = open_model(weights)
         return transfer(network, classes, model.network, model.classes, weights)
+
+
+@contextmanager
+def _named(weights: str) -> Iterator[None]:
+    """Say in errors which setting they come from."""
+    try:
+        yield
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"--weights {weights}: {error}") from error
 
