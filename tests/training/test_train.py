@@ -85,6 +85,16 @@ def test_a_run_is_not_overwritten_unless_told(trained, data):
         Run.create(config(data, run.folder))
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({}, "holds an earlier run"), ({"overwrite": True, "weights": "x.h5"}, "no such file")],
+)
+def test_what_can_be_told_early_is_told_before_the_data_are_read(trained, settings, said):
+    with pytest.raises(UserError, match=said):
+        frcnn.train(config("nowhere", trained[0].folder, **settings), quiet())
+    assert trained[0].last.exists()
+
+
 def test_the_same_seed_repeats_a_run(data, tmp_path):
     histories = []
     for name in "ab":

@@ -80,14 +80,9 @@ class Run:
         Raises:
             UserError: the folder holds a run already or cannot be written.
         """
+        cls.refuse_earlier(config)
         folder = Path(config.out) if config.out else _unused(Path("runs") / config.run_name)
         run, config = cls(folder), replace(config, out=str(folder))
-        if not config.overwrite and any(each.exists() for each in (run.state, run.last, run.best)):
-            raise UserError(
-                f"The folder {folder} holds an earlier run. Name another with --out, or replace "
-                "that run with --overwrite. "
-                f"One that ended early goes on with: frcnn train --resume {folder}"
-            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for old in (
@@ -105,6 +100,19 @@ class Run:
         except (OSError, UnicodeEncodeError) as error:  # a path with bytes that are no text
             raise UserError(f"The run folder {folder} cannot be written: {error}.") from error
         return run, config
+
+    @classmethod
+    def refuse_earlier(cls, config: Config) -> None:
+        """Raise a ``UserError`` if the folder that is named holds an earlier run's models."""
+        if config.out is None or config.overwrite:
+            return
+        run = cls(config.out)
+        if any(each.exists() for each in (run.state, run.last, run.best)):
+            raise UserError(
+                f"The folder {run.folder} holds an earlier run. Name another with --out, or "
+                "replace that run with --overwrite. "
+                f"One that ended early goes on with: frcnn train --resume {run.folder}"
+            )
 
     def read_config(self) -> Config:
         """What the run was asked to do, with this folder, wherever it was made.

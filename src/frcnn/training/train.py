@@ -90,7 +90,7 @@ def _finish(finished: Finished, devices: Devices, console: Console, finish: Fini
 
 def _train(config: Config, devices: Devices, console: Console) -> Finished:
     devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
-    devices.by_the_first(lambda: find_weights(config.preset, config.weights))
+    devices.by_the_first(lambda: _refuse_early(config))
     splits = _open(config, console)
     batches = _batches(config, splits)
     parts = _planned_parts(config, splits, batches, devices, console)
@@ -150,6 +150,12 @@ def resume(folder: str | Path, console: Console | None = None, finish: Finish | 
 def _of_the_first(devices: Devices, console: Console | None) -> Console:
     """Where to report: only the first process does."""
     return console or new_console() if devices.first else Console(quiet=True)
+
+
+def _refuse_early(config: Config) -> None:
+    """Raise a ``UserError`` for what would be one later, before anything takes long."""
+    Run.refuse_earlier(config)
+    find_weights(config.preset, config.weights)
 
 
 def _open(config: Config, console: Console) -> Splits:
