@@ -13,11 +13,13 @@ from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training.callbacks import History
 
 EVERY = 60.0  # seconds between lines where there is no terminal
+WIDE = 150  # columns in which the live line has room for each of the losses
 
 
 class Display(keras.callbacks.Callback):
-    """A live line with the losses, images a second and the time left; a lasting line an epoch.
+    """A live line with the loss, images a second and the time left; a lasting line an epoch.
 
+    Each of the four losses is in the lasting line, and where there is room in the live one.
     Where the output is no terminal, a line a minute takes the place of the live one.
 
     Args:
@@ -43,7 +45,7 @@ class Display(keras.callbacks.Callback):
         self._epochs, self._steps, self._skipped = epochs, steps, done % steps
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if console.width >= WIDE else 10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[losses]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
@@ -67,12 +69,14 @@ class Display(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs: Any = None):
         """Move on."""
         speed = (batch + 1) * self._batch_size / (time.perf_counter() - self._began)
-        losses = "  ".join(f"{name} {float(logs[name]):.3f}" for name in LOSSES)
-        losses = f"{losses}  {speed:.1f} images/s"
-        self._progress.update(self._task, advance=1, losses=losses)
+        each = {name: float(logs[name]) for name in LOSSES}
+        losses = "  ".join(f"{name} {loss:.3f}" for name, loss in each.items())
+        live = losses if self._console.width >= WIDE else f"loss {sum(each.values()):.3f}"
+        self._progress.update(self._task, advance=1, losses=f"{live}  {speed:.1f} images/s")
         if not self._console.is_terminal and time.perf_counter() - self._said > EVERY:
             step = self._skipped + batch + 1
-            self._say(f"epoch {self._epoch + 1}, step {step}/{self._steps}  {losses}")
+            done = f"epoch {self._epoch + 1}, step {step}/{self._steps}"
+            self._say(f"{done}  {losses}  {speed:.1f} images/s")
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Leave a line."""
