@@ -137,8 +137,8 @@ def test_the_extractor_is_frozen_and_thawed_but_for_its_frozen_stages():
     network.compile(build_optimizer(Config("x"), 0.02, 10))
     before = [id(each) for each in network.trainable_variables]
     network.optimizer.build(network.trainable_variables)
-    seen = []
-    for span in Freezing(network, 3).spans(1, 5):
+    seen, joined = [], []
+    for span in Freezing(network, 3, lambda: joined.append(len(seen))).spans(1, 5):
         seen.append(span)
         weights = arrays_of(network.extractor.weights)
         for _ in range(2):  # the first is of the warm-up
@@ -146,10 +146,10 @@ def test_the_extractor_is_frozen_and_thawed_but_for_its_frozen_stages():
         pairs = zip(arrays_of(network.extractor.weights), weights, strict=True)
         changed = [bool((one != two).any()) for one, two in pairs]
         assert changed == ([False] * 6 if span[0] < 3 else [False] * 2 + [True] * 4)
-    assert seen == [(1, 3), (3, 5)]
+    assert seen == [(1, 3), (3, 5)] and joined == [0, 1]
     assert [id(each) for each in network.trainable_variables] == before
-    assert [*Freezing(network, 0).spans(2, 4)] == [(2, 4)]
-    assert [*Freezing(network, 9).spans(0, 4)] == [(0, 4)]
+    assert [*Freezing(network, 0, joined.clear).spans(2, 4)] == [(2, 4)] and joined
+    assert [*Freezing(network, 9, joined.clear).spans(0, 4)] == [(0, 4)] and not joined
 
 
 def test_early_stopping_counts_epochs_since_the_best(data, tmp_path):
