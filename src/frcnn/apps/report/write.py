@@ -83,12 +83,13 @@ def report_run(
     began = time.perf_counter()
     run = Run(folder)
     config = run.read_config()
-    if data is None and split is None:
-        with counting("checking pictures", None) as advance:
+    with counting("checking pictures", None) as advance:
+        if data is None and split is None:
             splits = open_splits(config, advance)
-        dataset, trained_on = splits.validation, [sample.image for sample in splits.train]
-    else:
-        dataset, trained_on = open_dataset(data or config.data, split), training_images(folder)
+            dataset, trained_on = splits.validation, [sample.image for sample in splits.train]
+        else:
+            dataset = open_dataset(data or config.data, split, progress=advance)
+            trained_on = training_images(folder)
     path = Path(out) if out else run.report
     _write(run, dataset, None, trained_on, path, began)
     return path, time.perf_counter() - began
