@@ -6,7 +6,7 @@ import pytest
 
 from frcnn.cli import main
 from frcnn.data.resizing import long_side
-from frcnn.training.auditing import warnings_of, working_of
+from frcnn.training.auditing import few_steps, warnings_of, working_of
 from frcnn.training.config import Config
 from frcnn.training.splits import open_splits
 from frcnn.zoo.presets import PRESETS, build_network
@@ -86,3 +86,9 @@ def test_a_training_says_what_is_amiss(small, tmp_path):
     first, *_, last = warnings_of(open_splits(config), working_of(config.preset, config.size))
     assert "are below 16 pixels at the training size (32)" in first
     assert last.startswith("8 boxes drawn twice")
+
+
+def test_a_training_of_few_steps_is_told_how_many_epochs_make_enough():
+    assert few_steps(10, 20) is None
+    assert few_steps(10, 6).startswith("10 epochs of 6 are 60 steps")
+    assert "--epochs 84 makes 500" in few_steps(10, 6)

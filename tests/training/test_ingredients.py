@@ -1,6 +1,8 @@
 """Each ingredient of a recipe in a training: what it does, and that it goes on exactly."""
 
 import io
+import os
+import signal
 
 import keras
 import numpy as np
@@ -10,11 +12,12 @@ from rich.console import Console
 import frcnn
 from frcnn.training import fitting
 from frcnn.training import train as module
-from frcnn.training.callbacks import StopEarly
+from frcnn.training.callbacks import History, StopEarly, TrainingError
 from frcnn.training.config import Config
 from frcnn.training.evaluated import precision, show
 from frcnn.training.freezing import Freezing
 from frcnn.training.optimizer import build_optimizer
+from frcnn.training.run import Run
 from frcnn.training.state import read_state
 from frcnn.training.train import resume, train
 from interruptions import crash_after
@@ -192,6 +195,48 @@ def test_a_training_stopped_early_is_complete_and_what_was_frozen_is_saved_train
     weights = zip(extractor.weights, tiny_network().extractor.weights, strict=True)
     for one, two in map(arrays_of, weights):
         np.testing.assert_array_equal(one, two)
+
+
+def test_waiting_ends_alike_after_an_epoch_that_was_resumed(data, tmp_path, monkeypatch):
+    class Falling(fitting.Validate):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            logs["val_AP"] = 0.5 - 0.1 * epoch
+
+    monkeypatch.setattr(fitting, "Validate", Falling)
+    settings = config(data, tmp_path / "run", epochs=9, patience=2, save_every=0.0)
+    crash_after(monkeypatch, 2 * 4 + 2, lambda: train(settings, console()))
+    assert len(history_of(resume(tmp_path / "run", console()))) == 3
+
+
+def test_an_epoch_that_was_stopped_within_has_no_row(data, tmp_path, monkeypatch):
+    count, seen = History.on_train_batch_end, []
+
+    def interrupt(self, batch, logs=None):
+        count(self, batch, logs)
+        seen.append(batch)
+        if len(seen) == 4 + 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    said = console()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(History, "on_train_batch_end", interrupt)
+        train(config(data, tmp_path / "run", patience=1), said)
+    assert [row["epoch"] for row in history_of(Run(tmp_path / "run"))] == ["1"]
+    assert "epoch 2/2" not in said.file.getvalue()
+    assert "no better" not in said.file.getvalue()
+
+
+def test_the_loss_that_is_not_finite_is_named_in_a_step_of_parts(data, tmp_path, monkeypatch):
+    def spoiled(name, classes, frozen, rois, seed):
+        network = tiny_network(classes, seed)
+        network.rpn.objectness.bias.assign(np.full(network.rpn.objectness.bias.shape, np.nan))
+        return network
+
+    monkeypatch.setattr(module, "build_network", spoiled)
+    with pytest.raises(TrainingError, match="step 1: rpn_objectness, roi_class") as stopped:
+        train(config(data, tmp_path / "run", parts=2), console())
+    assert "rpn_box" not in str(stopped.value)
 
 
 def test_bfloat16_trains_and_saves_float32(data, tmp_path):

@@ -1,4 +1,5 @@
 import io
+import json
 import resource
 import sys
 
@@ -131,6 +132,13 @@ def test_a_measurement_is_made_once(monkeypatch, tmp_path):
     assert measure_step(build, (64, 96), 8, 4, ("tiny",)) == step and len(built) == 1
     assert measure_step(build, (64, 96), 8, 4, ("other",)).weights == step.weights > 0
     assert len(built) == 2
+    monkeypatch.setattr(plan, "_measured", lambda *_: (step, 4))  # as if on a GPU
+    monkeypatch.setattr(plan, "on_gpu", lambda: True)
+    assert measure_step(build, (64, 96), 8, 4, ("tiny",)) == step
+    kept = json.loads((tmp_path / "step-memory.json").read_text())
+    assert len(kept) == 3 and sum(" gpu " in key for key in kept) == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path))
     (tmp_path / "step-memory.json").write_text("[[[")
     measure_step(build, (64, 96), 8, 4, ("tiny",))
     assert len(built) == 3

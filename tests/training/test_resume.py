@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import re
 import signal
 
 import numpy as np
@@ -142,6 +143,34 @@ def test_a_run_without_a_state_starts_again(data, tmp_path, monkeypatch):
     resume(tmp_path, said)
     assert "starts again" in said.file.getvalue()
     assert asked == [dataclasses.replace(wanted, overwrite=True)]
+
+
+@pytest.mark.parametrize("kept", ["best.keras", "last.keras"])
+def test_models_are_kept_where_the_state_is_lost(data, tmp_path, kept):
+    (tmp_path / "config.toml").write_text(config(data, tmp_path).to_toml())
+    (tmp_path / kept).write_bytes(b"trained")
+    with pytest.raises(UserError, match="a trained model but no training.state"):
+        resume(tmp_path, console())
+    assert (tmp_path / kept).read_bytes() == b"trained"
+
+
+@pytest.mark.parametrize("what", ["classes", "files or labels"])
+def test_data_that_have_changed_are_refused(data, uninterrupted, tmp_path, what):
+    changed = write_voc(tmp_path / "voc", 12, {"train": range(8), "val": range(8, 12)})
+    if what == "classes":
+        for file in (changed / "Annotations").iterdir():
+            file.write_text(file.read_text().replace("<name>disc<", "<name>zebra<"))
+    else:
+        file = changed / "Annotations/009.xml"  # of the validation images
+        file.write_text(
+            re.sub(r"<xmin>(\d+)", lambda m: f"<xmin>{int(m[1]) + 1}", file.read_text())
+        )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.toml").write_text(config(changed, run).to_toml())
+    (run / "training.state").write_bytes(uninterrupted.state.read_bytes())
+    with pytest.raises(UserError, match=f"other data: its {what} have changed since"):
+        resume(run, console())
 
 
 def test_a_full_disk_is_reported_and_nothing_is_lost(data, uninterrupted, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from frcnn.errors import UserError
 from frcnn.zoo import references
 from frcnn.zoo.coco_labels import COCO_LABELS
 from frcnn.zoo.presets import PRESETS, build_network, preset
+from frcnn.zoo.torchvision import class_count
 
 
 def test_names_addresses_and_checksums_are_torchvisions():
@@ -132,3 +133,9 @@ def test_a_file_of_other_classes_keeps_numbers_for_names(tmp_path):
         references.convert_torch(
             tmp_path / "checkpoint.pth", "mobilenet_v3_large_320_fpn", ("a", "b")
         )
+
+
+def test_classes_are_counted_behind_the_prefix_of_several_gpus():
+    bias = {"roi_heads.box_predictor.cls_score.bias": np.zeros(4, np.float32)}
+    assert class_count(bias) == 3
+    assert class_count({f"module.{name}": value for name, value in bias.items()}) == 3

@@ -1,5 +1,7 @@
 """Fine-tuning keeps all that fits, and the outputs of the classes that both networks know."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -84,7 +86,9 @@ def test_it_starts_from_a_file_or_a_run_folder(tmp_path):
 def test_nothing_in_common_is_an_error():
     inputs = keras.Input((None, None, 3))
     other = keras.Model(inputs, keras.layers.Conv2D(2, 1, name="elsewhere")(inputs))
-    with pytest.raises(ValueError, match="no weight of there fits"):
+    with pytest.raises(
+        ValueError, match="no weight of its feature extractor fits .*there is of another"
+    ):
         transfer(tiny_network(), ("disc", "square"), other, (), "there")
 
 
@@ -113,9 +117,21 @@ def test_a_file_that_is_missing_is_told_before_it_is_read(tmp_path, name):
     find_weights("efficientnet_lite0_fpn", str(file))  # reading it tells what it is
 
 
-@pytest.mark.parametrize("weights", ["imagenet", "none", "hf://owner/name.keras", "some/run"])
+@pytest.mark.parametrize("weights", ["imagenet", "none", "hf://owner/name.keras", "torchvision:x"])
 def test_what_is_no_file_is_left_for_later(weights):
     find_weights("efficientnet_lite0_fpn", weights)
+
+
+def test_a_run_that_is_missing_is_told_at_once(tmp_path):
+    with pytest.raises(UserError, match="--weights .*run: .* is neither a run folder"):
+        find_weights("efficientnet_lite0_fpn", str(tmp_path / "run"))
+
+
+def test_heads_alone_do_not_make_a_start():
+    source = tiny_network(seed=1)
+    heads = SimpleNamespace(weights=[*source.rpn.weights, *source.roi_head.weights])
+    with pytest.raises(ValueError, match="there is of another architecture"):
+        transfer(tiny_network(seed=2), ("disc", "square"), heads, ("disc", "square"), "there")
 
 
 def test_weights_to_download_are_fetched_at_once(monkeypatch):

@@ -119,7 +119,8 @@ def _report_run(run) -> None:
     if not speaks():
         return
     model = run.best if run.best.exists() else run.last
-    print(f"Done. Best model: {model}. Figures: {run.metrics}, every epoch: {run.history}.")
+    figures = f" Figures: {run.metrics}." if run.metrics.exists() else ""
+    print(f"Done. Best model: {model}.{figures} Every epoch: {run.history}.")
 
 
 def report(arguments: Report) -> None:

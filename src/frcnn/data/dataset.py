@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,16 @@ class Dataset:
         """The (height, width) of every picture in pixels, int32 (N, 2)."""
         sizes = [sample.size or image_size(sample.image) for sample in self.samples]
         return np.asarray(sizes, np.int32).reshape(-1, 2)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of its classes and of each sample's file name, size, boxes and labels."""
+        digest = hashlib.sha256(repr(self.classes).encode("utf-8", "surrogateescape"))
+        for sample in self.samples:
+            known = sample.image.name, sample.size, sample.boxes.shape
+            digest.update(repr(known).encode("utf-8", "surrogateescape"))
+            for array in (sample.boxes, sample.labels, sample.difficult):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def subset(self, keep: Sequence[int] | np.ndarray | Callable[[Sample], bool]) -> Dataset:
         """Some of the samples, by their indices in the order given, or by a predicate."""

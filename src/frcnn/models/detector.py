@@ -48,7 +48,7 @@ class DetectionModel(keras.Model):
         short: pixels that a picture's short side is resized to.
         long: pixels that its long side may have at most.
         canvases: (height, width) that resized pictures are padded to; a picture takes the
-            smallest that holds it. None: each picture is padded to a shape of its own, for which
+            smallest that holds it. Empty: each picture is padded to a shape of its own, for which
             JAX and TensorFlow compile the network anew.
         rule: which boxes are returned.
         resizing: "smooth", or "plain": torchvision's, for weights that come from it.

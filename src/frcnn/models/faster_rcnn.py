@@ -29,7 +29,7 @@ from frcnn.models.thrift import run_extractor
 from frcnn.ops import boxes as box_ops
 
 LOSSES = ("rpn_objectness", "rpn_box", "roi_class", "roi_box")
-NOT_FINITE = "not_finite"
+NOT_FINITE = tuple(f"{name}_not_finite" for name in LOSSES)
 
 
 @keras.saving.register_keras_serializable(package="frcnn")
@@ -96,8 +96,9 @@ class FasterRCNN(keras.Model):
         self.average_losses: Callable[[Any], Any] | None = None
         self._shares = 1
         self.loss_means = [keras.metrics.Mean(name=name) for name in LOSSES]
-        # Adds up 1, 2, 4, 8 for each of the losses whenever it is NaN or infinite.
-        self.not_finite = keras.metrics.Sum(name=NOT_FINITE)
+        # How often each of the losses was NaN or infinite.
+        self.not_finite = [keras.metrics.Sum(name=name) for name in NOT_FINITE]
+        self._recorded_steps = None
         self.build()
 
     @property
@@ -260,10 +261,10 @@ class FasterRCNN(keras.Model):
         finite = ops.isfinite(losses)
         sound = ops.all(finite)
         losses = ops.where(sound, losses, 0.0)
-        for index, mean in enumerate(self.loss_means):
-            mean.update_state(losses[index], sample_weight=images * ops.cast(sound, "float32"))
-        codes = ops.convert_to_tensor([2.0**index for index in range(len(LOSSES))])
-        self.not_finite.update_state(ops.where(finite, 0.0, codes))
+        weight = images * ops.cast(sound, "float32")
+        for index, (mean, bad) in enumerate(zip(self.loss_means, self.not_finite, strict=True)):
+            mean.update_state(losses[index], sample_weight=weight)
+            bad.update_state(ops.where(finite[index], 0.0, 1.0))
         return ops.sum(losses)
 
     def _rpn_losses(self, sizes, boxes, labels, y_pred):

@@ -69,7 +69,8 @@ class RoIHead(keras.layers.Layer):
         dropout: rate after each fully connected layer, in training.
         canonical: (size, level) of the FPN paper's equation 1; a RoI of this size in pixels is
             pooled from this level, the level being log2 of the stride.
-        layer_names: of the fully connected layers, by which ImageNet files know them.
+        layer_names: of the fully connected layers, by which ImageNet files know them; more
+            layers than names are called fc3 and so on.
         convolutions: channels of the 3x3 convolutions, each with normalisation and ReLU.
         norm: of those convolutions, "frozen" or "batch", as of ``ConvNorm``; None has biases.
         class_agnostic: one box for all classes.
@@ -118,7 +119,8 @@ class RoIHead(keras.layers.Layer):
         self.aligned = aligned
         self.dropout = dropout
         self.canonical = canonical[0], canonical[1]
-        self.layer_names = tuple(layer_names)[: len(self.units)]
+        more = (f"fc{number}" for number in range(len(layer_names) + 1, len(self.units) + 1))
+        self.layer_names = (*layer_names, *more)[: len(self.units)]
         self.convolutions = tuple(convolutions)
         self.norm = norm
         self.class_agnostic = class_agnostic
@@ -160,9 +162,9 @@ class RoIHead(keras.layers.Layer):
         shape: tuple = (None, self.pool_size, self.pool_size, feature_shapes[0][-1])
         if self.stage is not None:
             shape = self.stage.compute_output_shape(shape)
-        for layer in self.conv:
+        for layer, channels in zip(self.conv, self.convolutions, strict=True):
             layer.build(shape)
-            shape = (*shape[:-1], self.convolutions[-1])
+            shape = (*shape[:-1], channels)
         inputs = math.prod(shape[1:]) if self.hidden else shape[-1]
         for layer in self.hidden:
             layer.build((None, inputs))

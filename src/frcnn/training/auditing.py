@@ -10,6 +10,18 @@ from frcnn.models.rpn import AnchorGrid
 from frcnn.training.splits import Splits
 from frcnn.zoo.presets import build_network, preset
 
+FEW_STEPS, ENOUGH_STEPS = 200, 500  # of a training; docs/recipes.md has what more of them buy
+
+
+def few_steps(epochs: int, steps: int) -> str | None:
+    """A sentence where so many epochs of so many steps are few for a detector, else None."""
+    if epochs * steps >= FEW_STEPS:
+        return None
+    return (
+        f"{epochs} epochs of {steps} are {epochs * steps} steps, few for a detector: "
+        f"--epochs {-(-ENOUGH_STEPS // steps)} makes {ENOUGH_STEPS}, which usually find more."
+    )
+
 
 def working_of(name: str, size: int | None, grid: AnchorGrid | None = None) -> Working:
     """The training size and the anchors of a preset.

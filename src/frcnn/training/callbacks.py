@@ -109,19 +109,20 @@ class WatchLosses(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs: Any = None):
         """Remember the epoch, for the message."""
         self._epoch = epoch
-        self._seen = float(keras.ops.convert_to_numpy(self.model.not_finite.result()))
+        counts = (metric.result() for metric in self.model.not_finite)
+        self._seen = [float(keras.ops.convert_to_numpy(count)) for count in counts]
 
     def on_train_batch_end(self, batch, logs: Any = None):
         """Look at the losses."""
-        seen = float(logs[NOT_FINITE])
-        if seen == self._seen:
+        before, self._seen = self._seen, [float(logs[name]) for name in NOT_FINITE]
+        if self._seen == before:
             return
-        code, self._seen = int(seen - self._seen), seen
         if self._skip:
             self.skipped += 1
             return
         step = self._first + batch
-        bad = [name for index, name in enumerate(LOSSES) if code & 2**index]
+        changes = zip(LOSSES, before, self._seen, strict=True)
+        bad = [name for name, was, now in changes if now != was]
         pictures = self._batches.samples_of(step, self._epoch)
         names = ", ".join(self._batches.dataset[index].image.name for index in pictures)
         raise TrainingError(
@@ -174,13 +175,24 @@ class History(keras.callbacks.Callback):
         run: where it goes.
         batches: the training data, asked how long the steps waited for it.
         validated: whether there are validation figures.
+        stopped: whether the training was stopped within an epoch, which then has no row.
     """
 
-    def __init__(self, run: Run, batches: DetectionBatches, validated: bool):
+    def __init__(
+        self,
+        run: Run,
+        batches: DetectionBatches,
+        validated: bool,
+        stopped: Callable[[], bool] = lambda: False,
+    ):
         super().__init__()
-        self._run, self._batches = run, batches
+        self._run, self._batches, self._stopped = run, batches, stopped
         self._figures = [f"val_{name}" for name in FIGURES] if validated else []
         self.rows: list[dict[str, float]] = []
+
+    def row(self, epoch: int) -> dict[str, float] | None:
+        """The row of an epoch, counted from 0; None where it has not come to its end."""
+        return self.rows[epoch] if epoch < len(self.rows) else None
 
     def on_epoch_begin(self, epoch, logs: Any = None):
         """Start the clock."""
@@ -196,6 +208,8 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs: Any = None):
         """Add a row."""
+        if self._stopped():
+            return
         seconds = self._trained - self._began
         row = {"epoch": epoch + 1, "loss": sum(logs[name] for name in LOSSES)}
         row |= {name: logs[name] for name in LOSSES}

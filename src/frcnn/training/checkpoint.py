@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from frcnn.data.batching import DetectionBatches
+from frcnn.data.dataset import Dataset
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.callbacks import History, StopOnInterrupt
@@ -17,6 +18,7 @@ from frcnn.training.run import Run
 from frcnn.training.state import Notes, read_state, write_state
 from frcnn.training.validation import Validate
 
+LABELS = "files or labels"  # what a digest stands for
 METRICS = "metrics"  # the part of the state that Keras clears at the start of an epoch
 
 
@@ -33,6 +35,7 @@ class Checkpoint(keras.callbacks.Callback):
         run: where it goes.
         network: what trains, compiled, its optimizer built.
         batches: the training data.
+        validation: the images that the best epoch is chosen by, or None.
         history: its rows are kept.
         validate: its best figure is kept.
         stop: whether the training is being stopped.
@@ -46,6 +49,7 @@ class Checkpoint(keras.callbacks.Callback):
         run: Run,
         network: FasterRCNN,
         batches: DetectionBatches,
+        validation: Dataset | None,
         history: History,
         validate: Validate,
         stop: StopOnInterrupt,
@@ -58,6 +62,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._history, self._validate, self._stop = history, validate, stop
         self._minutes, self._say, self._writes = minutes, say, writes
         self._metrics: dict[str, np.ndarray] = {}
+        self._data = _described(batches, validation)
         self._epoch = self._skipped = 0
         self._saved = time.monotonic()
 
@@ -71,24 +76,29 @@ class Checkpoint(keras.callbacks.Callback):
             UserError: the state is damaged, or of another network or data set.
         """
         arrays, notes = read_state(self._run.state)
-        if notes.data != self._data():
-            raise UserError(
-                f"{self._run.folder} was trained on other data: {notes.data}; "
-                f"now there are {self._data()}. Put the data back as it was, or start a new run."
-            )
+        for what, now in self._data.items():
+            before = notes.data.get(what, now)
+            if before != now:
+                change = "" if what == LABELS else f" ({before}; now {now})"
+                raise UserError(
+                    f"{self._run.folder} was trained on other data: its {what} have changed since"
+                    f"{change}. Put the data back as it was, or start a new run."
+                )
         if notes.step >= len(self._batches):
             raise UserError(
                 f"{self._run.state} is damaged: it was saved after step {notes.step} of an epoch "
                 f"of {len(self._batches)}. Start a new run."
             )
         for name, variable in self._variables():
+            if name.startswith(METRICS) and not notes.step:
+                continue
             value = arrays.get(name)
             if value is None or value.shape != tuple(variable.shape):
                 raise UserError(f"{self._run.state} is of another network, by its {name}.")
-            if not name.startswith(METRICS):
-                variable.assign(value)
-            elif notes.step:
+            if name.startswith(METRICS):
                 self._metrics[name] = value
+            else:
+                variable.assign(value)
         self._history.rows[:] = notes.rows
         self._validate.best = notes.best
         self._skipped = notes.step
@@ -105,7 +115,7 @@ class Checkpoint(keras.callbacks.Callback):
             (name, keras.ops.convert_to_numpy(variable)) for name, variable in self._variables()
         )
         parts, rows = self._network.parts, self._history.rows
-        notes = Notes(epoch, step, parts, self._validate.best, rows, self._data())
+        notes = Notes(epoch, step, parts, self._validate.best, rows, self._data)
         try:
             write_state(self._run.state, arrays, notes)
         except OSError as error:
@@ -137,13 +147,6 @@ class Checkpoint(keras.callbacks.Callback):
             self._skipped = 0
             self.save(epoch + 1, 0)
 
-    def _data(self) -> dict[str, Any]:
-        return {
-            "images": len(self._batches.dataset),
-            "steps": len(self._batches),
-            "canvases": [list(canvas) for canvas in self._batches.canvases],
-        }
-
     def _variables(self) -> Iterator[tuple[str, Any]]:
         network = self._network
         parts: dict[str, Sequence[Any]] = {
@@ -154,6 +157,17 @@ class Checkpoint(keras.callbacks.Callback):
         for part, variables in parts.items():
             for place, variable in enumerate(variables):
                 yield f"{part} {place}", variable
+
+
+def _described(batches: DetectionBatches, validation: Dataset | None) -> dict[str, Any]:
+    """What tells these data from others, as JSON keeps it."""
+    return {
+        "images": len(batches.dataset),
+        "steps": len(batches),
+        "canvases": [list(canvas) for canvas in batches.canvases],
+        "classes": list(batches.dataset.classes),
+        LABELS: [part and part.fingerprint() for part in (batches.dataset, validation)],
+    }
 
 
 class Rest(keras.utils.PyDataset):

@@ -79,9 +79,11 @@ class Display(keras.callbacks.Callback):
             self._say(f"{done}  {losses}  {speed:.1f} images/s")
 
     def on_epoch_end(self, epoch, logs: Any = None):
-        """Leave a line."""
+        """Leave a line, unless the training was stopped within the epoch."""
         self._skipped = 0
-        row = self._history.rows[-1]
+        row = self._history.row(epoch)
+        if row is None:
+            return
         figures = "  ".join(
             f"{name[4:]} {value:.3f}" for name, value in row.items() if name.startswith("val_")
         )

@@ -64,7 +64,9 @@ class Fitting:
         self._config, self._run, self._network = config, run, network
         self._batches, self._devices, self._console = batches, devices, console
         self._stop = StopOnInterrupt(devices.highest)
-        self._history = History(run, batches, validated=validation is not None)
+        self._history = History(
+            run, batches, validation is not None, lambda: self._stop.within_epoch
+        )
         self._validate = Validate(
             run,
             detector,
@@ -82,6 +84,7 @@ class Fitting:
             run,
             network,
             batches,
+            validation,
             self._history,
             self._validate,
             self._stop,
@@ -221,7 +224,7 @@ class Fitting:
                 if step:
                     fit(Rest(self._batches, step), first, first + 1)
                     first, step = first + 1, 0
-                if first < end and not self._stop.interrupted:
+                if first < end and not (self._stop.interrupted or self.stopped_early):
                     fit(self._batches, first, end)
                 if self._stop.interrupted or self.stopped_early:
                     break

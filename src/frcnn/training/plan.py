@@ -156,7 +156,8 @@ def measure_step(
     versions = [version("frcnn"), keras.__version__, sys.modules[backend].__version__]
     policy = keras.config.dtype_policy().name
     few = min(max(images, 2), FEW)
-    key = " ".join(map(str, [backend, *versions, policy, *canvas, slots, few, *kind]))
+    device = "gpu" if on_gpu() else "cpu"
+    key = " ".join(map(str, [backend, device, *versions, policy, *canvas, slots, few, *kind]))
     kept = _read_kept()
     if key in kept:
         return StepMemory(*kept[key])

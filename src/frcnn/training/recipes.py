@@ -27,7 +27,8 @@ def quick() -> dict[str, Any]:
 
     Command: frcnn train DATA --recipe quick
     Duration: BCCD, 205 images: about 4 minutes.
-    Score: not measured.
+    Score: COCO AP at 224 pixels, one seed, beside the plain training's: BCCD 0.536 (0.573),
+    DeepPCB 0.337 (0.389).
     """
     return {**plain(), "epochs": 5, "ema": 0.999}
 
@@ -48,7 +49,8 @@ def long() -> dict[str, Any]:
 
     Command: frcnn train DATA --recipe long
     Duration: BCCD, 205 images: about an hour.
-    Score: not measured.
+    Score: COCO AP at 224 pixels, one seed, beside the plain training's: BCCD 0.599 (0.573),
+    DeepPCB 0.516 (0.389).
     """
     return {
         **plain(),

@@ -114,6 +114,15 @@ class Run:
                 f"One that ended early goes on with: frcnn train --resume {run.folder}"
             )
 
+    def refuse_lost_state(self) -> None:
+        """Raise a ``UserError`` if there are models though there is no state to go on from."""
+        if self.last.exists() or self.best.exists():
+            raise UserError(
+                f"{self.folder} holds a trained model but no {self.state.name}, without which its "
+                f"training cannot go on. Start a new run from it: frcnn train DATA --weights "
+                f"{self.folder}."
+            )
+
     def read_config(self) -> Config:
         """What the run was asked to do, with this folder, wherever it was made.
 

@@ -57,8 +57,10 @@ class Track(keras.callbacks.Callback):
         self._sent = self._pictures()
 
     def on_epoch_end(self, epoch, logs: Any = None):
-        """Send what is new."""
-        row = self._history.rows[-1]
+        """Send what is new, unless the training was stopped within the epoch."""
+        row = self._history.row(epoch)
+        if row is None:
+            return
         values = {name: float(value) for name, value in row.items() if name != "epoch"}
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._tracker.figures(finite, epoch + 1)

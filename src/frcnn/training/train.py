@@ -17,7 +17,7 @@ from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.structures import Detections
-from frcnn.training.auditing import warnings_of, working_of
+from frcnn.training.auditing import few_steps, warnings_of, working_of
 from frcnn.training.augmentation import transforms_of, variety_of
 from frcnn.training.config import Config
 from frcnn.training.devices import Devices, open_devices
@@ -98,7 +98,8 @@ def _train(config: Config, devices: Devices, console: Console) -> Finished:
         network = _network(config, splits, config.precision)
     network.parts = parts
     working = working_of(config.preset, config.size, network.rpn.anchors)
-    for sentence in warnings_of(splits, working):
+    few = few_steps(config.epochs, len(batches))
+    for sentence in filter(None, (*warnings_of(splits, working), few)):
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
@@ -127,7 +128,7 @@ def resume(folder: str | Path, console: Console | None = None, finish: Finish | 
         The run, as ``train`` does.
 
     Raises:
-        UserError: no run is in the folder, its state is damaged, or the data have changed.
+        UserError: no run is in the folder, its state is lost or damaged, or the data have changed.
     """
     run = Run(folder)
     config = run.read_config()
@@ -135,7 +136,13 @@ def resume(folder: str | Path, console: Console | None = None, finish: Finish | 
     with open_devices(config.devices) as devices:
         console = _of_the_first(devices, console)
         if not devices.by_the_first(run.state.exists):
-            console.print(f"No state was saved in {folder} yet: the training starts again.")
+            devices.by_the_first(run.refuse_lost_state)
+            console.print(
+                f"No state was saved in {folder} yet: the training starts again.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
             finished = _train(replace(config, overwrite=True), devices, console)
         else:
             splits = _open(config, console)
@@ -263,7 +270,7 @@ def _report_data(splits: Splits, console: Console) -> None:
     console.print(splits.train.summary(), highlight=False, markup=False, soft_wrap=True)
     if splits.validation is not None and splits.validation.faults:
         console.print(splits.validation.summary(), highlight=False, markup=False, soft_wrap=True)
-    console.print(splits.note, highlight=False, soft_wrap=True)
+    console.print(splits.note, highlight=False, markup=False, soft_wrap=True)
 
 
 def _batches(config: Config, splits: Splits) -> DetectionBatches:

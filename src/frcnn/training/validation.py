@@ -63,8 +63,11 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs: Any = None):
         """Score and save."""
         self._refresh()
-        if self._dataset is not None and not self._stopped():
-            self._score(epoch, logs)
+        if not self._stopped():
+            if self._dataset is None:  # the last epoch counts as the best
+                self._detector.save(self._run.best)
+            else:
+                self._score(epoch, logs)
         self._detector.save(self._run.last)
 
     def keep_last(self) -> Path:

@@ -42,10 +42,16 @@ def open_model(reference: str | Path) -> DetectionModel:
         return _checked(read_model(fetch_from_hub(text)), text)
     if text.startswith(TORCHVISION):
         return _published(_preset_of(text.removeprefix(TORCHVISION)))
-    if text in PRESETS and not Path(text).exists():
+    if is_published(text):
         return _published(text)
     file = model_file(reference)
     return _checked(read_model(file), str(file))
+
+
+def is_published(reference: str) -> bool:
+    """Whether ``open_model`` takes it for a model that others publish, not for a file or folder."""
+    named = reference in PRESETS and not Path(reference).exists()
+    return named or reference.startswith((HUB, TORCHVISION))
 
 
 def _checked(model: DetectionModel, origin: str) -> DetectionModel:

@@ -23,6 +23,7 @@ _NORM_WEIGHTS = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
+PARALLEL = "module."  # what PyTorch's wrappers for several GPUs put before each name
 _CLASSES, _BOXES = "roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred"
 
 # Patterns of torchvision's owners of weights -> our layers'. "{1}" is a group, "{1+}" the group's
@@ -77,7 +78,8 @@ def class_count(tensors: Tensors) -> int:
     Raises:
         ValueError: it is not the state dict of a torchvision Faster R-CNN.
     """
-    bias = tensors.get(f"{_CLASSES}.bias")
+    name = f"{_CLASSES}.bias"
+    bias = tensors.get(name, tensors.get(f"{PARALLEL}{name}"))
     if bias is None or bias.ndim != 1 or len(bias) < 2:
         raise ValueError(
             f"it has no tensor {_CLASSES}.bias, which every Faster R-CNN of torchvision has. It "
@@ -141,7 +143,7 @@ def from_torchvision(tensors: Tensors) -> dict[str, dict[str, np.ndarray]]:
 
 def _weights(tensors: Tensors) -> Iterator[tuple[str, str, np.ndarray]]:
     for name, tensor in tensors.items():
-        owner, _, weight = name.removeprefix("module.").rpartition(".")
+        owner, _, weight = name.removeprefix(PARALLEL).rpartition(".")
         if weight != "num_batches_tracked":  # a training counter, no weight
             yield owner, weight, tensor
 

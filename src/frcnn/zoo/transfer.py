@@ -42,7 +42,7 @@ def transfer(
         The account, by layer.
 
     Raises:
-        ValueError: nothing fits.
+        ValueError: nothing of the feature extractor fits.
     """
     theirs = _by_place(source)
     matched: dict[str, tuple] = {}
@@ -66,15 +66,19 @@ def transfer(
         else:
             ours.assign(keras.ops.convert_to_numpy(other))
             matched[layer] = (tuple(ours.shape),)
-    if not matched:
-        raise ValueError(f"no weight of {origin} fits this network")
+    features = {_name(place) for place in _by_place(network.extractor)}
+    if not features & set(matched):
+        raise ValueError(
+            f"no weight of its feature extractor fits this network's: {origin} is of another "
+            "architecture. Name its preset with --preset, or other weights"
+        )
     for name in ("mean", "std", "order"):
         setattr(network.preprocessing, name, getattr(source.preprocessing, name))
     left_over = tuple(_name(place) for place in theirs)
     return MatchReport(origin, matched, mismatched, tuple(missing), left_over)
 
 
-def _by_place(network: FasterRCNN) -> dict[Place, keras.Variable]:
+def _by_place(network: keras.Model) -> dict[Place, keras.Variable]:
     seen: Counter = Counter()
     places = {}
     for variable in network.weights:

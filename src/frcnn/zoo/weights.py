@@ -17,8 +17,15 @@ from frcnn.zoo.keras_h5 import load_vgg16, read_keras_h5, resnet_layer_names
 from frcnn.zoo.matching import MatchReport, load_by_name
 from frcnn.zoo.presets import APPLICATIONS, Preset
 from frcnn.zoo.presets import preset as preset_of
-from frcnn.zoo.references import TORCH_SUFFIXES, convert_torch, open_model, read_tensors
-from frcnn.zoo.torchvision import load_features
+from frcnn.zoo.references import (
+    TORCH_SUFFIXES,
+    convert_torch,
+    is_published,
+    model_file,
+    open_model,
+    read_tensors,
+)
+from frcnn.zoo.torchvision import PARALLEL, load_features
 from frcnn.zoo.transfer import transfer
 
 VGG16_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -41,9 +48,12 @@ def find_weights(preset: str, weights: str) -> None:
         if chosen.features.kind in ("keras", "torchvision"):
             with _named(weights):
                 _features_file(chosen)
-    elif "://" in weights:
+    elif weights == "none" or is_published(weights):
         return
-    elif Path(weights).suffix in FILE_SUFFIXES and not Path(weights).is_file():
+    elif Path(weights).suffix not in FILE_SUFFIXES:
+        with _named(weights):
+            model_file(weights)
+    elif not Path(weights).is_file():
         raise UserError(f"--weights {weights}: there is no such file.")
 
 
@@ -116,7 +126,7 @@ def _features_file(chosen: Preset) -> Path:
 
 def _torch_file(network: FasterRCNN, preset: str, weights: str, classes) -> MatchReport:
     tensors = read_tensors(weights)
-    if any(name.removeprefix("module.").startswith("roi_heads.") for name in tensors):
+    if any(name.removeprefix(PARALLEL).startswith("roi_heads.") for name in tensors):
         model = convert_torch(weights, preset)
         return transfer(network, classes, model.network, model.classes, weights)
     if preset_of(preset).features.kind != "torchvision":
