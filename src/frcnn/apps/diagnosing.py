@@ -50,7 +50,7 @@ def diagnose(
         UserError: a picture cannot be read.
     """
     if detections is None:
-        detections, _ = detect_dataset(detector, dataset)
+        (dataset, detections, _), _ = detect_dataset(detector, dataset)
     trained_on = None if run is None else training_images(run)
     return diagnose_found(detector, dataset, detections, trained_on)
 

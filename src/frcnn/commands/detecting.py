@@ -115,7 +115,7 @@ def evaluate(arguments: Evaluate) -> None:
     detector = _views(arguments).of(load(arguments.run))
     dataset = _labelled(arguments)
     print(dataset.summary())
-    found, seconds = detect_dataset(detector, dataset)
+    (dataset, found, _), seconds = detect_dataset(detector, dataset, arguments.strict)
     result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
     print(result)
     figures = result.to_dict()
@@ -138,9 +138,9 @@ def compare(arguments: Compare) -> None:
 
     dataset = _labelled(arguments)
     print(dataset.summary())
-    first, second = (
-        detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)
-    )
+    (dataset, first, _), _ = detect_dataset(load(arguments.first), dataset, arguments.strict)
+    # What the first has read the second must: both are compared on the same images.
+    (_, second, _), _ = detect_dataset(load(arguments.second), dataset, strict=True)
     result = compare(first, second, dataset.samples, dataset.classes)
     print(result)
     if arguments.json:
