@@ -160,7 +160,7 @@ def _labelled(arguments: Evaluate | Compare) -> Dataset:
 
 def predict(arguments: Predict) -> None:
     """Detect on pictures, draw them, write the JSON."""
-    from frcnn.apps.predictions import write_predictions
+    from frcnn.apps.predictions import plan_drawings, write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
     from frcnn.inference.video import is_video
@@ -173,6 +173,8 @@ def predict(arguments: Predict) -> None:
         return _predict_with_ray(arguments)
     images = find_images(arguments.images)
     out = arguments.out or (None if arguments.json else "predictions")
+    if out:
+        plan_drawings(images, out)  # a mistake in it is told before the detector is loaded
     detector = _views(arguments).of(load(arguments.run))
     rows = write_predictions(detector, images, arguments.score, out)
     if arguments.json:
