@@ -1,5 +1,6 @@
 """What becomes of the pictures that a detector is used on, beside what is found in them."""
 
+import json
 import os
 
 import cv2
@@ -10,7 +11,7 @@ from frcnn.apps.predictions import plan_drawings, write_predictions
 from frcnn.cli import main
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
-from tiny import tiny_detector
+from tiny import damage, tiny_detector
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,25 @@ def test_drawings_of_an_earlier_run_are_overwritten(pictures, detector):
         write_predictions(detector, pictures, 0.5, "drawn")
     assert sorted(os.listdir("drawn")) == ["a.png", "b.png", "c.png"]
     assert plan_drawings([*pictures, pictures[0]], "drawn")[3].name == "a-2.png"
+
+
+def test_the_others_go_on_where_a_picture_cannot_be_read(pictures, detector, capsys):
+    damage(pictures[1])
+    (pictures[0].parent / "._a.png").write_bytes(b"of macOS")
+    model = str(detector.save("tiny.keras"))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", model, "predictions", "--out", "drawn", "--json", "found.json"])
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and "1 of 3 pictures could not be read" in shown.err
+    assert shown.err.count("b.png: cannot be decoded") == 1 and "2 pictures," in shown.out
+    assert sorted(os.listdir("drawn")) == ["a.png", "c.png"]
+    with open("found.json") as file:
+        rows = json.load(file)
+    assert [os.path.basename(row["image"]) for row in rows] == ["a.png", "b.png", "c.png"]
+    assert [sorted(row) for row in rows[:2]] == [["detections", "image"], ["error", "image"]]
+
+
+def test_a_suffix_that_cannot_be_written_becomes_jpg(pictures, detector):
+    renamed = [pictures[0].rename("photo.jfif"), pictures[1].rename("photo")]
+    write_predictions(detector, [*renamed, pictures[2]], 0.5, "drawn")
+    assert sorted(os.listdir("drawn")) == ["c.png", "photo-2.jpg", "photo.jpg"]

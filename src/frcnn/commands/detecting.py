@@ -82,7 +82,7 @@ class Predict:
         score: leave out detections scored lower.
         out: the folder for the drawn pictures, or a video's file, such as out.mp4. Left out:
             predictions, or none with --json.
-        json: write the detections to this file.
+        json: write the detections to this file; of a picture that cannot be read, its "error".
         track: follow objects from frame to frame of a video: each gets a number. Detections scored
             a fifth of --score may go on with a track.
         ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
@@ -160,7 +160,7 @@ def _labelled(arguments: Evaluate | Compare) -> Dataset:
 
 def predict(arguments: Predict) -> None:
     """Detect on pictures, draw them, write the JSON."""
-    from frcnn.apps.predictions import plan_drawings, write_predictions
+    from frcnn.apps.predictions import check_all_read, plan_drawings, write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
     from frcnn.inference.video import is_video
@@ -179,6 +179,7 @@ def predict(arguments: Predict) -> None:
     rows = write_predictions(detector, images, arguments.score, out)
     if arguments.json:
         write_json(arguments.json, rows)
+    check_all_read(rows)
 
 
 def _predict_video(arguments: Predict) -> None:
