@@ -11,7 +11,7 @@ from frcnn.apps.predictions import plan_drawings, write_predictions
 from frcnn.cli import main
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
-from tiny import damage, tiny_detector
+from tiny import damage, tiny_detector, write_voc
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,21 @@ def test_a_suffix_that_cannot_be_written_becomes_jpg(pictures, detector):
     renamed = [pictures[0].rename("photo.jfif"), pictures[1].rename("photo")]
     write_predictions(detector, [*renamed, pictures[2]], 0.5, "drawn")
     assert sorted(os.listdir("drawn")) == ["c.png", "photo-2.jpg", "photo.jpg"]
+
+
+def test_pictures_too_large_for_others_are_drawn_and_measured_with_tiles(
+    tmp_path, detector, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "voc", 2)  # of 64 x 96 pixels
+    model = str(detector.save("tiny.keras"))
+    for name in ("images.read_image", "images.image_size"):
+        monkeypatch.setattr(f"frcnn.data.{name}.__defaults__", (6_000,))
+    monkeypatch.setattr("frcnn.inference.pictures.MAX_PIXELS", 6_000)
+    with pytest.raises(SystemExit):
+        main(["evaluate", model, "voc"])
+    assert "more than the limit of 6,000" in capsys.readouterr().err
+    main(["evaluate", model, "voc", "--tiles", "48", "--diagnose"])
+    assert "2 images, 4 boxes" in capsys.readouterr().out
+    main(["predict", model, "voc/JPEGImages", "--tiles", "48", "--out", "drawn"])
+    assert sorted(os.listdir("drawn")) == ["000.png", "001.png"]

@@ -53,7 +53,7 @@ def write_predictions(
             for place, (path, each) in enumerate(zip(chunk, found, strict=True)):
                 error = errors.get(place)
                 if error is None and drawings is not None:
-                    error = _draw(path, each, drawings[start + place])
+                    error = _draw(path, each, drawings[start + place], detector.most_pixels)
                 rows.append(_row(path, each, error))
     objects = sum(len(row.get("detections", ())) for row in rows)
     read = sum("detections" in row for row in rows)
@@ -62,10 +62,10 @@ def write_predictions(
     return rows
 
 
-def _draw(path: Path, found: Detections, drawing: Path) -> ImageError | None:
+def _draw(path: Path, found: Detections, drawing: Path, most: int) -> ImageError | None:
     """Draw a picture, or say what is wrong with it."""
     try:
-        picture = read_image(path)
+        picture = read_image(path, most)
     except ImageError as error:  # one that was read smaller than it is
         return error
     save_image(drawing, draw_detections(picture, found))

@@ -113,7 +113,7 @@ def evaluate(arguments: Evaluate) -> None:
     from frcnn.inference.load import load
 
     detector = _views(arguments).of(load(arguments.run))
-    dataset = _labelled(arguments)
+    dataset = _labelled(arguments, detector.most_pixels)
     print(dataset.summary())
     (dataset, found, _), seconds = detect_dataset(detector, dataset, arguments.strict)
     result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
@@ -132,11 +132,12 @@ def evaluate(arguments: Evaluate) -> None:
 def compare(arguments: Compare) -> None:
     """Detect with both, print the differences with their intervals, write the JSON."""
     from frcnn.apps.scoring import detect_dataset
+    from frcnn.data.images import MAX_PIXELS
     from frcnn.evaluation.comparison import compare
     from frcnn.evaluation.plain import plain
     from frcnn.inference.load import load
 
-    dataset = _labelled(arguments)
+    dataset = _labelled(arguments, MAX_PIXELS)
     print(dataset.summary())
     (dataset, first, _), _ = detect_dataset(load(arguments.first), dataset, arguments.strict)
     # What the first has read the second must: both are compared on the same images.
@@ -147,14 +148,18 @@ def compare(arguments: Compare) -> None:
         write_json(arguments.json, plain(result.to_dict()))
 
 
-def _labelled(arguments: Evaluate | Compare) -> Dataset:
-    """The labelled images, with a counter while they are checked."""
+def _labelled(arguments: Evaluate | Compare, most: int) -> Dataset:
+    """The labelled images of up to so many pixels, with a counter while they are checked."""
     from frcnn.console import counting
     from frcnn.data.dataset import open_dataset
 
     with counting("checking pictures", None) as advance:
         return open_dataset(
-            arguments.data, arguments.split, strict=arguments.strict, progress=advance
+            arguments.data,
+            arguments.split,
+            strict=arguments.strict,
+            progress=advance,
+            most=most,
         )
 
 

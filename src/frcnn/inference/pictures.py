@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from frcnn.data.faults import ImageError
-from frcnn.data.images import decode_image, decode_reduced, read_image, read_reduced
+from frcnn.data.images import MAX_PIXELS, decode_image, decode_reduced, read_image, read_reduced
 from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
 from frcnn.structures import Detections
 
@@ -94,6 +94,11 @@ class PictureDetector(ABC):
     @abstractmethod
     def fills_batches(self) -> bool:
         """Whether ``infer`` is to be given full batches alone, blank pictures added at the end."""
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels that a picture's file may have."""
+        return MAX_PIXELS
 
     @property
     def fixed_batch(self) -> int | None:

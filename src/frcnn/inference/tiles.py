@@ -52,6 +52,11 @@ class TiledDetector(WrappedDetector):
         self.overlap = overlap
         self.whole = whole
 
+    @property
+    def most_pixels(self) -> int:
+        """Pixels that a picture's file may have: more than others take, as it is seen in parts."""
+        return MOST_PIXELS
+
     def find(
         self,
         images: list[Image],
@@ -78,7 +83,7 @@ class TiledDetector(WrappedDetector):
         if isinstance(image, bytes):
             pixels = decode_image(image, UNNAMED)
         else:
-            pixels = image if isinstance(image, np.ndarray) else read_image(image, MOST_PIXELS)
+            pixels = image if isinstance(image, np.ndarray) else read_image(image, self.most_pixels)
         height, width = pixels.shape[:2]
         tiles = plan_tiles((height, width), self.size, self.overlap)
         if len(tiles) == 1:
