@@ -15,7 +15,7 @@ from frcnn.data.images import decode_image, read_image
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
 from frcnn.inference.views import Views
-from tiny import tiny_detector
+from tiny import damage, tiny_detector
 
 
 @pytest.fixture
@@ -27,11 +27,13 @@ def pictures(tmp_path):
     return paths
 
 
-def rows_of(worker, **columns):
+def rows_of(worker, unread=None, **columns):
     """Rows as Ray hands them on."""
     made = worker({name: np.array(values, object) for name, values in columns.items()})
     rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
-    return ray_prediction._rows(SimpleNamespace(iter_rows=lambda: iter(rows)), lambda: None)
+    unread = [] if unread is None else unread
+    table = SimpleNamespace(iter_rows=lambda: iter(rows))
+    return ray_prediction._rows(table, lambda: None, unread)
 
 
 def test_the_file_is_that_of_the_plain_command(tmp_path, pictures):
@@ -51,6 +53,20 @@ def test_the_file_is_that_of_the_plain_command(tmp_path, pictures):
     assert [row["image"] for row in found] == ["0", "1", "2"]
     assert [row["detections"] for row in found] == [row["detections"] for row in expected]
     assert [each.name for each in file.parent.iterdir()] == ["found.json"]
+
+
+def test_a_picture_that_cannot_be_read_has_an_error_as_of_the_plain_command(tmp_path, pictures):
+    damage(pictures[1])
+    worker = Detecting(str(Detector(tiny_detector()).save(tmp_path / "tiny.keras")), 0.0)
+    expected = write_predictions(worker._detector, pictures, 0.0, None)
+    names, unread = [str(path) for path in pictures], []
+    file = tmp_path / "found.json"
+    ray_prediction._write(file, rows_of(worker, unread, path=names, name=names))
+    assert file.read_text("utf-8") == json.dumps(expected, indent=2) + "\n"
+    assert unread == expected[1:2] and "detections" not in unread[0]
+    data = [path.read_bytes() for path in pictures]
+    ray_prediction._write(file, rows_of(worker, unread, image=data, name=names))
+    assert file.read_text("utf-8") == json.dumps(expected, indent=2) + "\n"
 
 
 def test_workers_look_as_they_are_told(tmp_path, pictures):

@@ -150,7 +150,7 @@ def test_load_takes_the_best_of_a_run_folder(tmp_path):
 
 
 def test_sources(tmp_path):
-    for name in ("b.JPG", "a.png", "notes.txt"):
+    for name in ("b.JPG", "a.png", "notes.txt", "._a.png"):
         (tmp_path / name).write_bytes(b"x")
     assert [p.name for p in find_images([tmp_path])] == ["a.png", "b.JPG"]
     assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]

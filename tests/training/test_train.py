@@ -12,6 +12,7 @@ from rich.console import Console
 
 import frcnn
 from frcnn.data.batching import DetectionBatches
+from frcnn.data.faults import DataError
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.training import train as module
@@ -19,7 +20,7 @@ from frcnn.training.callbacks import History, TrainingError
 from frcnn.training.config import Config
 from frcnn.training.run import Run
 from frcnn.training.splits import open_splits
-from tiny import CLASSES, write_voc
+from tiny import CLASSES, damage, write_voc
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,23 @@ def test_starting_from_a_trained_model(trained, data, tmp_path):
     run = frcnn.train(settings, console)
     assert "0 mismatched, 0 missing" in console.file.getvalue()
     assert float(rows_of(run)[0]["loss"]) < float(rows_of(trained[0])[0]["loss"])
+
+
+def test_a_damaged_validation_image_is_left_out_in_each_epoch_and_named_once(tmp_path, caplog):
+    data = write_voc(tmp_path / "voc", 6, {"train": range(4), "val": range(4, 6)})
+    damage(data / "JPEGImages/004.png")
+    console = quiet()
+    run = frcnn.train(config(data, tmp_path / "run", samples_every=1), console)
+    assert [row["val_AP"] != "" for row in rows_of(run)] == [True, True]
+    metrics = json.loads(run.metrics.read_text())
+    assert (metrics["images"], metrics["boxes"]) == (1, 2)
+    assert run.best.exists() and run.report.exists()
+    assert caplog.text.count("004.png") == 1
+    said = console.file.getvalue()
+    assert said.count("Left out of validation:") == said.count("004.png") == 1
+    with pytest.raises(DataError, match="004.png"):
+        frcnn.train(config(data, tmp_path / "strict", strict=True), quiet())
+    assert Run(tmp_path / "strict").last.exists()  # the epoch is not lost
 
 
 def test_without_a_terminal_lines_tell_how_far_it_is(data, tmp_path, monkeypatch):

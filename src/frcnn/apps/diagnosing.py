@@ -50,7 +50,7 @@ def diagnose(
         UserError: a picture cannot be read.
     """
     if detections is None:
-        detections, _ = detect_dataset(detector, dataset)
+        (dataset, detections, _), _ = detect_dataset(detector, dataset)
     trained_on = None if run is None else training_images(run)
     return diagnose_found(detector, dataset, detections, trained_on)
 
@@ -146,11 +146,17 @@ def _channels(
     with counting("swapping red and blue", len(chosen)) as advance:
         for start in range(0, len(chosen), _AT_ONCE):
             paths = [dataset[i].image for i in chosen[start : start + _AT_ONCE]]
-            pictures = [np.ascontiguousarray(read_image(path)[..., ::-1]) for path in paths]
-            swapped += detector.detect(pictures, progress=advance)
+            swapped += detector.detect(
+                [_exchanged(path, detector.most_pixels) for path in paths], progress=advance
+            )
     samples, found = [dataset[i] for i in chosen], [detections[i] for i in chosen]
     ap = compare(found, swapped, samples, dataset.classes, _RESAMPLES).figures["AP"]
     return Channels(len(chosen), ap.first, ap.second, ap.sure)
+
+
+def _exchanged(path: Path, most: int) -> np.ndarray:
+    """A picture with red and blue exchanged."""
+    return np.ascontiguousarray(read_image(path, most)[..., ::-1])
 
 
 def _shared(dataset: Dataset, trained_on: Sequence[Path] | None) -> Shared | None:

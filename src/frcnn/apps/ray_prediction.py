@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from frcnn.apps.predictions import CHUNK
+from frcnn.apps.predictions import CHUNK, check_all_read
 from frcnn.console import counting
-from frcnn.data.images import decode_image
+from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
 from frcnn.inference.load import load
 from frcnn.inference.pictures import available_cores
@@ -52,7 +52,8 @@ def predict_with_ray(
         How many pictures there were.
 
     Raises:
-        UserError: Ray is not installed; a picture cannot be read; a table without such columns.
+        UserError: Ray is not installed; a table without such columns; after all else is done, that
+            a picture cannot be read.
     """
     ray = open_ray()
     data = importlib.import_module("ray.data")
@@ -78,15 +79,18 @@ def predict_with_ray(
         num_cpus=0 if gpus else MOST_OF_IT * min(cores),
         runtime_env={"env_vars": workers_environment()},
     )
+    unread: list[dict[str, str]] = []
     try:
         with counting("detecting", count) as advance:
-            total, objects = _write(file, _rows(found, advance))
+            total, objects = _write(file, _rows(found, advance, unread))
     except Exception as error:
         cause = _cause(error)
         if cause is None:
             raise
         raise UserError(str(cause)) from error
-    print(f"{total} pictures, {objects} objects scored {score} or more; written to {file}.")
+    read = total - len(unread)
+    print(f"{read} pictures, {objects} objects scored {score} or more; written to {file}.")
+    check_all_read(unread, total)
     return total
 
 
@@ -118,18 +122,21 @@ class Detecting:
         self._detector, self._score = views.of(load(reference)), score
 
     def __call__(self, chunk: dict[str, np.ndarray]) -> dict[str, list]:
-        """Columns of pictures -> their names, detections as JSON, and how many those are."""
+        """Columns of pictures -> names, detections as JSON, how many those are, what is wrong."""
         if "path" in chunk:
             images: list[Any] = [str(path) for path in chunk["path"]]
             names = [str(name) for name in chunk.get("name", chunk["path"])]
         else:
-            names = [str(name) for name in chunk.get("name", [""] * len(chunk["image"]))]
-            images = [decode_image(*each) for each in zip(chunk["image"], names, strict=True)]
-        found = self._detector.detect(images, self._score)
+            images = [bytes(data) for data in chunk["image"]]
+            names = [str(name) for name in chunk.get("name", [""] * len(images))]
+        errors: dict[int, ImageError] = {}
+        found = self._detector.detect(images, self._score, errors=errors)
+        problems = [errors[i].problem if i in errors else "" for i in range(len(images))]
         return {
             "name": names,
             "detections": [json.dumps(each.to_dict(), indent=2) for each in found],
             "objects": [len(each) for each in found],
+            "error": problems,
         }
 
 
@@ -178,12 +185,17 @@ def _parquet_files(pictures: Iterable[str | Path]) -> list[Path]:
     return tables
 
 
-def _rows(found: Any, advance: Any) -> Iterator[tuple[str, int]]:
-    """The JSON of each picture, and how many detections are in it."""
+def _rows(found: Any, advance: Any, unread: list[dict[str, str]]) -> Iterator[tuple[str, int]]:
+    """The JSON of each picture, and how many detections are in it; ``unread`` gets the others."""
     for number, row in enumerate(found.iter_rows()):
-        name = json.dumps(row["name"] or str(number))
-        detections = indent(row["detections"], "  ").lstrip()
+        image = row["name"] or str(number)
         advance()
+        if row["error"]:
+            unread.append({"image": image, "error": row["error"]})
+            yield json.dumps(unread[-1], indent=2), 0
+            continue
+        name = json.dumps(image)
+        detections = indent(row["detections"], "  ").lstrip()
         yield f'{{\n  "image": {name},\n  "detections": {detections}\n}}', row["objects"]
 
 

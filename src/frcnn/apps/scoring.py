@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from frcnn.console import counting
 from frcnn.data.dataset import Dataset
+from frcnn.data.faults import ImageError, describe_faults
 from frcnn.evaluation.evaluate import Evaluation, detect_all, evaluate_detections
 from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.seen import Seen, seen
 from frcnn.structures import Detections
 
 CHUNK = 64  # pictures handed over at once: enough to fill batches of one canvas
 
 
 def detect_dataset(
-    detector: PictureDetector, dataset: Dataset
-) -> tuple[list[Detections], float | None]:
-    """Detect on all images.
+    detector: PictureDetector, dataset: Dataset, strict: bool = False
+) -> tuple[Seen, float | None]:
+    """Detect on all images; those that cannot be decoded are left out and named.
+
+    Args:
+        detector: what detects.
+        dataset: the images.
+        strict: raise at the first that cannot be decoded instead.
 
     Returns:
-        one ``Detections`` an image, and the seconds that an image took, None without an image.
+        what was seen, and the seconds that an image took, None without an image.
 
     Raises:
-        UserError: a picture cannot be read.
+        UserError: no picture can be read; with ``strict``, this one.
     """
+    errors: dict[int, ImageError] = {}
+    handed = 0
+
+    def detect(paths: list[Path]) -> Sequence[Detections]:
+        nonlocal handed
+        broken: dict[int, ImageError] = {}
+        found = detector.detect(paths, progress=advance, errors=None if strict else broken)
+        errors.update({handed + place: error for place, error in broken.items()})
+        handed += len(paths)
+        return found
+
     with counting("detecting", len(dataset)) as advance:
-        return detect_all(
-            lambda paths: detector.detect(paths, progress=advance),
-            dataset.samples,
-            batch_size=CHUNK,
-        )
+        found, seconds = detect_all(detect, dataset.samples, batch_size=CHUNK)
+    result = seen(dataset, found, errors)
+    if result.faults:
+        print(describe_faults(result.faults))
+    return result, seconds
 
 
 def score_detector(detector: PictureDetector, dataset: Dataset) -> Evaluation:
-    """Detect on all images and score.
+    """Detect on all images that can be read, and score.
 
     Raises:
-        UserError: a picture cannot be read.
+        UserError: no picture can be read.
     """
-    found, seconds = detect_dataset(detector, dataset)
+    (dataset, found, _), seconds = detect_dataset(detector, dataset)
     return evaluate_detections(found, dataset.samples, dataset.classes, seconds)

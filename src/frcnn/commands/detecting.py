@@ -82,7 +82,7 @@ class Predict:
         score: leave out detections scored lower.
         out: the folder for the drawn pictures, or a video's file, such as out.mp4. Left out:
             predictions, or none with --json.
-        json: write the detections to this file.
+        json: write the detections to this file; of a picture that cannot be read, its "error".
         track: follow objects from frame to frame of a video: each gets a number. Detections scored
             a fifth of --score may go on with a track.
         ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
@@ -113,9 +113,9 @@ def evaluate(arguments: Evaluate) -> None:
     from frcnn.inference.load import load
 
     detector = _views(arguments).of(load(arguments.run))
-    dataset = _labelled(arguments)
+    dataset = _labelled(arguments, detector.most_pixels)
     print(dataset.summary())
-    found, seconds = detect_dataset(detector, dataset)
+    (dataset, found, _), seconds = detect_dataset(detector, dataset, arguments.strict)
     result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
     print(result)
     figures = result.to_dict()
@@ -132,35 +132,40 @@ def evaluate(arguments: Evaluate) -> None:
 def compare(arguments: Compare) -> None:
     """Detect with both, print the differences with their intervals, write the JSON."""
     from frcnn.apps.scoring import detect_dataset
+    from frcnn.data.images import MAX_PIXELS
     from frcnn.evaluation.comparison import compare
     from frcnn.evaluation.plain import plain
     from frcnn.inference.load import load
 
-    dataset = _labelled(arguments)
+    dataset = _labelled(arguments, MAX_PIXELS)
     print(dataset.summary())
-    first, second = (
-        detect_dataset(load(run), dataset)[0] for run in (arguments.first, arguments.second)
-    )
+    (dataset, first, _), _ = detect_dataset(load(arguments.first), dataset, arguments.strict)
+    # What the first has read the second must: both are compared on the same images.
+    (_, second, _), _ = detect_dataset(load(arguments.second), dataset, strict=True)
     result = compare(first, second, dataset.samples, dataset.classes)
     print(result)
     if arguments.json:
         write_json(arguments.json, plain(result.to_dict()))
 
 
-def _labelled(arguments: Evaluate | Compare) -> Dataset:
-    """The labelled images, with a counter while they are checked."""
+def _labelled(arguments: Evaluate | Compare, most: int) -> Dataset:
+    """The labelled images of up to so many pixels, with a counter while they are checked."""
     from frcnn.console import counting
     from frcnn.data.dataset import open_dataset
 
     with counting("checking pictures", None) as advance:
         return open_dataset(
-            arguments.data, arguments.split, strict=arguments.strict, progress=advance
+            arguments.data,
+            arguments.split,
+            strict=arguments.strict,
+            progress=advance,
+            most=most,
         )
 
 
 def predict(arguments: Predict) -> None:
     """Detect on pictures, draw them, write the JSON."""
-    from frcnn.apps.predictions import write_predictions
+    from frcnn.apps.predictions import check_all_read, plan_drawings, write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
     from frcnn.inference.video import is_video
@@ -173,10 +178,13 @@ def predict(arguments: Predict) -> None:
         return _predict_with_ray(arguments)
     images = find_images(arguments.images)
     out = arguments.out or (None if arguments.json else "predictions")
+    if out:
+        plan_drawings(images, out)  # a mistake in it is told before the detector is loaded
     detector = _views(arguments).of(load(arguments.run))
     rows = write_predictions(detector, images, arguments.score, out)
     if arguments.json:
         write_json(arguments.json, rows)
+    check_all_read(rows)
 
 
 def _predict_video(arguments: Predict) -> None:

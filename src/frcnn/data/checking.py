@@ -15,7 +15,7 @@ import numpy as np
 
 from frcnn.data.entries import Box, Entry, Object, Report
 from frcnn.data.faults import Fault, ImageError, Kind
-from frcnn.data.images import image_size
+from frcnn.data.images import MAX_PIXELS, image_size
 from frcnn.data.resizing import Size
 
 Checked = tuple[Entry, Size, list[Object]]
@@ -31,7 +31,10 @@ _WAIT = 0.0005
 
 
 def checked_pictures(
-    entries: Iterable[Entry], report: Report, progress: Callable[[], None] | None = None
+    entries: Iterable[Entry],
+    report: Report,
+    progress: Callable[[], None] | None = None,
+    most: int = MAX_PIXELS,
 ) -> tuple[list[Checked], tuple[Path, ...]]:
     """The usable pictures with their sizes and sound objects, each once; then the others.
 
@@ -39,9 +42,10 @@ def checked_pictures(
         entries: what a reader made; splits may overlap.
         report: called with one fault for each picture and each box that is left out.
         progress: called after each picture.
+        most: pixels that a picture may have.
     """
     checked, unusable = [], []
-    for entry, size in _sized(_each_once(entries)):
+    for entry, size in _sized(_each_once(entries), most):
         size = _sound_size(entry, size, report)
         if size is None:
             unusable.append(entry.image)
@@ -60,7 +64,7 @@ def _each_once(entries: Iterable[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def _sized(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Size | ImageError]]:
+def _sized(entries: Iterator[Entry], most: int) -> Iterator[tuple[Entry, Size | ImageError]]:
     """Entries with the sizes of their pictures, or why they have none.
 
     From a disk that keeps one waiting, as one of a network does, many are read at once. From
@@ -68,32 +72,32 @@ def _sized(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Size | ImageError]
     """
     while lot := list(islice(entries, _TOGETHER)):
         began, computing = time.perf_counter(), time.thread_time()
-        sizes = _sizes(lot)
+        sizes = _sizes(lot, most)
         waited = time.perf_counter() - began - (time.thread_time() - computing)
         yield from zip(lot, sizes, strict=True)
         if waited > _WAIT * len(lot):
-            yield from _sized_ahead(entries)
+            yield from _sized_ahead(entries, most)
 
 
-def _sized_ahead(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Size | ImageError]]:
+def _sized_ahead(entries: Iterator[Entry], most: int) -> Iterator[tuple[Entry, Size | ImageError]]:
     ahead: deque[tuple[list[Entry], Future[list[Size | ImageError]]]] = deque()
     with ThreadPoolExecutor(_THREADS, "frcnn-check") as pool:
         while True:
             while len(ahead) < _AHEAD and (lot := list(islice(entries, _TOGETHER))):
-                ahead.append((lot, pool.submit(_sizes, lot)))
+                ahead.append((lot, pool.submit(_sizes, lot, most)))
             if not ahead:
                 return
             lot, sizes = ahead.popleft()
             yield from zip(lot, sizes.result(), strict=True)
 
 
-def _sizes(entries: list[Entry]) -> list[Size | ImageError]:
-    return [_size_or_error(entry.image) for entry in entries]
+def _sizes(entries: list[Entry], most: int) -> list[Size | ImageError]:
+    return [_size_or_error(entry.image, most) for entry in entries]
 
 
-def _size_or_error(path: Path) -> Size | ImageError:
+def _size_or_error(path: Path, most: int) -> Size | ImageError:
     try:
-        return image_size(path)
+        return image_size(path, most)
     except ImageError as error:
         return error
 

@@ -15,7 +15,7 @@ from frcnn.data.checking import Checked, checked_pictures
 from frcnn.data.entries import Entry, Object, Report, Source
 from frcnn.data.faults import DataError, Fault, Faults, Kind, describe_faults, plural
 from frcnn.data.formats import find_source
-from frcnn.data.images import image_size
+from frcnn.data.images import MAX_PIXELS, image_size
 from frcnn.data.names import common_name, match_split, respelled, respellings
 from frcnn.errors import printable
 from frcnn.structures import Sample, box_areas
@@ -128,6 +128,7 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     strict: bool = False,
     progress: Callable[[], None] | None = None,
+    most: int = MAX_PIXELS,
 ) -> Dataset:
     """Open a data set in PASCAL VOC's, COCO's or YOLO's format, or a CSV file of boxes.
 
@@ -151,6 +152,8 @@ def open_dataset(
             sorted names of the boxes read, so that labels do not depend on another split.
         strict: raise at the first fault instead of leaving the picture or the box out.
         progress: called after each picture.
+        most: pixels that a picture may have. Training and detection without tiles take no more
+            than the default.
 
     Raises:
         DataError: ``path`` is none of these, the split does not exist, no picture is usable, or
@@ -168,7 +171,7 @@ def open_dataset(
     if split is not None:
         split = _existing_split(path, split, source)
     reading = source.read(split, report)
-    checked, unusable = checked_pictures(reading.entries, report, progress)
+    checked, unusable = checked_pictures(reading.entries, report, progress, most)
     if not checked:
         first = "".join(f"; the first fault is {fault}" for fault in faults.all()[:1])
         raise DataError(f"{path}: has no usable picture{_of(split)}{first}")

@@ -35,8 +35,12 @@ _GREY = {
 }
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
+def image_size(path: str | os.PathLike, most: int = MAX_PIXELS) -> tuple[int, int]:
     """Read the (height, width) in pixels that ``read_image`` would give, without decoding.
+
+    Args:
+        path: of the picture.
+        most: pixels that it may have.
 
     Raises:
         ImageError: a file that is missing, empty, truncated, too large or not a picture.
@@ -45,9 +49,9 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     try:
         with open_file(path, MAX_BYTES) as file:
             if not os.fstat(file.fileno()).st_size:
-                return _checked_size(path, b"")  # an empty file cannot be mapped
+                return _checked_size(path, b"", most)  # an empty file cannot be mapped
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _checked_size(path, data)
+                return _checked_size(path, data, most)
     except OSError as error:
         raise _unreadable(path, error) from None
 

@@ -58,15 +58,16 @@ def pictures_below(folder: Path) -> Iterator[Path]:
         if seen > _MOST_FILES:
             raise DataError(f"{folder}: has more than {_MOST_FILES:,} files below it")
         folders.sort()
-        yield from (Path(path, name) for name in sorted(files) if _is_picture(name))
+        yield from (Path(path, name) for name in sorted(files) if is_picture(name))
 
 
 def holds_pictures(folder: Path) -> bool:
     """Whether there are picture files right in ``folder``."""
-    return any(_is_picture(name) for name in os.listdir(folder))
+    return any(is_picture(name) for name in os.listdir(folder))
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file of this name in a folder is a picture; a hidden one is not."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from frcnn.data.resizing import scaled_canvas
 from frcnn.inference.merging import fuse, joined, suppress
-from frcnn.inference.pictures import Image, PictureDetector, Preparation, Prepared, Progress
+from frcnn.inference.pictures import (
+    Errors,
+    Image,
+    PictureDetector,
+    Preparation,
+    Prepared,
+    Progress,
+)
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections
 
@@ -54,12 +61,17 @@ class AugmentedDetector(WrappedDetector):
         self.iou = iou
 
     def find(
-        self, images: list[Image], score: float, batch: int, progress: Progress = None
+        self,
+        images: list[Image],
+        score: float,
+        batch: int,
+        progress: Progress = None,
+        errors: Errors = None,
     ) -> list[Detections]:
         """As ``detect``, of a list; each picture is decoded for each view."""
         *others, last = self.views
-        seen = [view.find(images, 0.0, batch) for view in others]
-        seen.append(last.find(images, 0.0, batch, progress))
+        seen = [view.find(images, 0.0, batch, None, errors) for view in others]
+        seen.append(last.find(images, 0.0, batch, progress, errors))
         return [self._merged(each).above(score) for each in zip(*seen, strict=True)]
 
     def _merged(self, found: Sequence[Detections]) -> Detections:

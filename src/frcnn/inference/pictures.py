@@ -14,12 +14,14 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from frcnn.data.images import decode_image, decode_reduced, read_image, read_reduced
+from frcnn.data.faults import ImageError
+from frcnn.data.images import MAX_PIXELS, decode_image, decode_reduced, read_image, read_reduced
 from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
 from frcnn.structures import Detections
 
 Image = str | Path | bytes | np.ndarray
 Progress = Callable[[], None] | None
+Errors = dict[int, ImageError] | None
 
 UNNAMED = "the picture"  # what an error calls one that came as bytes
 MOST_DECODERS = 4  # threads; a network takes longer over a picture than decoding it
@@ -94,6 +96,11 @@ class PictureDetector(ABC):
         """Whether ``infer`` is to be given full batches alone, blank pictures added at the end."""
 
     @property
+    def most_pixels(self) -> int:
+        """Pixels that a picture's file may have."""
+        return MAX_PIXELS
+
+    @property
     def fixed_batch(self) -> int | None:
         """Pictures that ``infer`` takes at once, whatever the caller wishes; None: any number."""
         return None
@@ -118,7 +125,12 @@ class PictureDetector(ABC):
 
     @overload
     def detect(
-        self, images: Image, score: float = ..., batch: int = ..., progress: Progress = ...
+        self,
+        images: Image,
+        score: float = ...,
+        batch: int = ...,
+        progress: Progress = ...,
+        errors: Errors = ...,
     ) -> Detections: ...
     @overload
     def detect(
@@ -127,8 +139,11 @@ class PictureDetector(ABC):
         score: float = ...,
         batch: int = ...,
         progress: Progress = ...,
+        errors: Errors = ...,
     ) -> list[Detections]: ...
-    def detect(self, images: Any, score=0.0, batch=8, progress: Progress = None) -> Any:
+    def detect(
+        self, images: Any, score=0.0, batch=8, progress: Progress = None, errors: Errors = None
+    ) -> Any:
         """Find objects in one picture or in several.
 
         Args:
@@ -139,6 +154,8 @@ class PictureDetector(ABC):
             batch: pictures run through the network together; a detector exported with a fixed
                 batch keeps to that.
             progress: called after each picture is done.
+            errors: takes what is wrong with each picture that cannot be read, by its place among
+                ``images``; nothing is found in it, and the others go on. None: that is raised.
 
         Returns:
             ``Detections`` for one picture, a list of them, in order, for a sequence.
@@ -150,22 +167,36 @@ class PictureDetector(ABC):
             isinstance(images, np.ndarray) and images.ndim == 3
         )
         many: list[Image] = [images] if single else [*images]  # type: ignore[misc]
-        found = self.find(many, score, batch, progress)
+        found = self.find(many, score, batch, progress, errors)
         return found[0] if single else found
 
     def find(
-        self, images: list[Image], score: float, batch: int, progress: Progress = None
+        self,
+        images: list[Image],
+        score: float,
+        batch: int,
+        progress: Progress = None,
+        errors: Errors = None,
     ) -> list[Detections]:
         """As ``detect``, of a list."""
         results: dict[int, Detections] = {}
         batch = self.fixed_batch or max(1, min(batch, len(images)))
-        for group in self._groups(images, batch):
+        for group in self._groups(images, batch, errors):
             found = self.detect_prepared([item for _, item in group], batch)
             for (index, _), detections in zip(group, found, strict=True):
                 results[index] = detections.above(score)
                 if progress:
                     progress()
+        for index in range(len(images)):
+            if index not in results:  # it is among the errors
+                results[index] = self.nothing()
+                if progress:
+                    progress()
         return [results[index] for index in range(len(images))]
+
+    def nothing(self) -> Detections:
+        """No objects, as of a picture that cannot be read."""
+        return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), self.classes)
 
     def prepare(self, image: Image) -> Prepared:
         """Read a picture, resize it and lay it on its canvas; any thread may.
@@ -175,24 +206,35 @@ class PictureDetector(ABC):
         """
         return _prepare(self.preparation, image)
 
-    def _groups(self, images: list[Image], batch: int) -> Iterator[list[tuple[int, Prepared]]]:
+    def _groups(
+        self, images: list[Image], batch: int, errors: Errors
+    ) -> Iterator[list[tuple[int, Prepared]]]:
         """Prepared pictures with their places, in groups of up to ``batch`` that share a canvas.
 
-        Pictures are decoded by threads, a little ahead of the network.
+        Pictures are decoded by threads, a little ahead of the network. Those that cannot be read
+        are in no group.
         """
-        preparation = self.preparation
-        if len(images) == 1:  # nothing to decode ahead
-            yield [(0, _prepare(preparation, images[0]))]
-            return
         waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
-        with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
-            prepared = _ahead(pool, partial(_prepare, preparation), images, 2 * batch)
-            for index, item in enumerate(prepared):
-                group = waiting.setdefault(item.pixels.shape, [])
-                group.append((index, item))
-                if len(group) == batch:
-                    yield waiting.pop(item.pixels.shape)
+        for index, item in enumerate(self._prepared(images, 2 * batch)):
+            if isinstance(item, ImageError):
+                if errors is None:
+                    raise item
+                errors[index] = item
+                continue
+            group = waiting.setdefault(item.pixels.shape, [])
+            group.append((index, item))
+            if len(group) == batch:
+                yield waiting.pop(item.pixels.shape)
         yield from waiting.values()
+
+    def _prepared(self, images: list[Image], depth: int) -> Iterator[Prepared | ImageError]:
+        """Prepared pictures in order, or what is wrong with them, up to ``depth`` ahead."""
+        prepare = partial(_prepared_or_error, self.preparation)
+        if len(images) == 1:  # nothing to decode ahead
+            yield prepare(images[0])
+            return
+        with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
+            yield from _ahead(pool, prepare, images, depth)
 
     def detect_prepared(self, group: Sequence[Prepared], batch: int) -> list[Detections]:
         """Find objects in prepared pictures that share a canvas.
@@ -234,6 +276,13 @@ def _prepare(preparation: Preparation, image: Image) -> Prepared:
     height, width = pixels.shape[:2]
     padded, size, (down, across) = preparation.apply(pixels)
     return Prepared(padded, size, (down / by, across / by), (height * by, width * by))
+
+
+def _prepared_or_error(preparation: Preparation, image: Image) -> Prepared | ImageError:
+    try:
+        return _prepare(preparation, image)
+    except ImageError as error:
+        return error
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from frcnn.data.images import SUFFIXES
+from frcnn.data.lookup import is_picture
 from frcnn.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """Picture files among these files and directly in these folders, folders sorted by name.
+
+    Hidden files in a folder are passed over, such as the ``._a.jpg`` that macOS leaves.
 
     Raises:
         UserError: a path that does not exist, a folder without pictures, no path at all.
@@ -19,7 +21,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = sorted(p for p in path.iterdir() if is_picture(p.name))
             if not inside:
                 raise UserError(
                     f"The folder {path} holds no pictures ({', '.join(SUFFIXES)}). "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from frcnn.data.faults import ImageError
 from frcnn.data.images import decode_image, read_image
-from frcnn.inference.pictures import UNNAMED, Image, PictureDetector, Progress
+from frcnn.inference.pictures import UNNAMED, Errors, Image, PictureDetector, Progress
 from frcnn.inference.seams import beyond_tiles, merge_tiles
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections
@@ -51,13 +52,29 @@ class TiledDetector(WrappedDetector):
         self.overlap = overlap
         self.whole = whole
 
+    @property
+    def most_pixels(self) -> int:
+        """Pixels that a picture's file may have: more than others take, as it is seen in parts."""
+        return MOST_PIXELS
+
     def find(
-        self, images: list[Image], score: float, batch: int, progress: Progress = None
+        self,
+        images: list[Image],
+        score: float,
+        batch: int,
+        progress: Progress = None,
+        errors: Errors = None,
     ) -> list[Detections]:
         """As ``detect``, of a list; the tiles of one picture share batches."""
         found = []
-        for image in images:
-            found.append(self._find_in(image, batch).above(score))
+        for index, image in enumerate(images):
+            try:
+                found.append(self._find_in(image, batch).above(score))
+            except ImageError as error:
+                if errors is None:
+                    raise
+                errors[index] = error
+                found.append(self.nothing())
             if progress:
                 progress()
         return found
@@ -66,7 +83,7 @@ class TiledDetector(WrappedDetector):
         if isinstance(image, bytes):
             pixels = decode_image(image, UNNAMED)
         else:
-            pixels = image if isinstance(image, np.ndarray) else read_image(image, MOST_PIXELS)
+            pixels = image if isinstance(image, np.ndarray) else read_image(image, self.most_pixels)
         height, width = pixels.shape[:2]
         tiles = plan_tiles((height, width), self.size, self.overlap)
         if len(tiles) == 1:

@@ -12,8 +12,8 @@ from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.dataset import Dataset
 from frcnn.errors import disk_reason
 from frcnn.inference.predict import Detector
+from frcnn.inference.seen import Seen
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.structures import Detections
 from frcnn.training.callbacks import (
     History,
     StopEarly,
@@ -77,6 +77,7 @@ class Fitting:
             refresh,
             # No more than a step takes at once, whose memory was planned for.
             lambda: min(VALIDATED, config.batch // network.parts),
+            config.strict,
         )
         self._early = StopEarly(self._history, config.patience, devices.highest)
         self._freezing = Freezing(network, config.freeze_epochs, lambda: devices.join(network))
@@ -119,9 +120,9 @@ class Fitting:
         return self._early.due
 
     @property
-    def best_found(self) -> list[Detections] | None:
-        """What the best epoch's validation found; None where it was another process's."""
-        return self._validate.best_found
+    def best_seen(self) -> Seen | None:
+        """What the best epoch's validation saw; None where it was another process's."""
+        return self._validate.best_seen
 
     def fit(self, epoch: int, step: int) -> None:
         """Train to the end after so many epochs, and so many steps of the next one.
@@ -146,6 +147,8 @@ class Fitting:
             self.say(f"Stopped: no better validation AP for {self._config.patience} epochs.")
         for fault in self._batches.faults:
             self.say(f"Left out while training: {fault}")
+        for fault in self._validate.faults:
+            self.say(f"Left out of validation: {fault}")
         if self._watch.skipped:
             self.say(f"Steps that were left out, as a loss was not finite: {self._watch.skipped}.")
         if self._stop.interrupted:

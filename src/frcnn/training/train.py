@@ -14,9 +14,9 @@ from frcnn.console import counting, new_console
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, long_side, plan_canvases
 from frcnn.inference.predict import Detector
+from frcnn.inference.seen import Seen
 from frcnn.models.detector import DetectionModel
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.structures import Detections
 from frcnn.training.auditing import few_steps, warnings_of, working_of
 from frcnn.training.augmentation import transforms_of, variety_of
 from frcnn.training.config import Config
@@ -42,13 +42,13 @@ class Finished:
     Args:
         run: what it left.
         splits: the data.
-        found: what the best model found on the validation images, in their order; None without
-            them, or where another process measured it.
+        seen: what the best model saw and found of the validation images; None without them, or
+            where another process measured it.
     """
 
     run: Run
     splits: Splits
-    found: list[Detections] | None
+    seen: Seen | None
 
 
 Finish = Callable[[Finished, Console], None]
@@ -109,8 +109,8 @@ def _train(config: Config, devices: Devices, console: Console) -> Finished:
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
     config = replace(config, out=str(run.folder))
-    found = _fit(config, run, network, batches, splits, devices, console, resumed=False)
-    return Finished(run, splits, found)
+    seen = _fit(config, run, network, batches, splits, devices, console, resumed=False)
+    return Finished(run, splits, seen)
 
 
 def resume(folder: str | Path, console: Console | None = None, finish: Finish | None = None) -> Run:
@@ -149,8 +149,8 @@ def resume(folder: str | Path, console: Console | None = None, finish: Finish | 
             batches = _batches(config, splits)
             with devices.scope():
                 network = _network(config, splits, config.precision)
-            found = _fit(config, run, network, batches, splits, devices, console, resumed=True)
-            finished = Finished(run, splits, found)
+            seen = _fit(config, run, network, batches, splits, devices, console, resumed=True)
+            finished = Finished(run, splits, seen)
     return _finish(finished, devices, console, finish)
 
 
@@ -222,8 +222,8 @@ def _fit(
     devices: Devices,
     console: Console,
     resumed: bool,
-) -> list[Detections] | None:
-    """Train to the end; what the best model found on the validation images, if it is at hand."""
+) -> Seen | None:
+    """Train to the end; what the best model saw of the validation images, if it is at hand."""
     chosen = preset(config.preset)
     shown = network
     if needs_another(config):
@@ -263,7 +263,7 @@ def _fit(
     if not resumed:
         fitting.begin(splits.train.classes)
     fitting.fit(*place)
-    return fitting.best_found
+    return fitting.best_seen
 
 
 def _report_data(splits: Splits, console: Console) -> None:

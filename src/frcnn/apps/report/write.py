@@ -53,9 +53,10 @@ def report_training(finished: Finished) -> tuple[Path, float]:
         OSError: the page cannot be written.
     """
     began = time.perf_counter()
-    run, splits = finished.run, finished.splits
+    run, splits, seen = finished.run, finished.splits, finished.seen
     trained_on = [sample.image for sample in splits.train]
-    _write(run, splits.validation, finished.found, trained_on, run.report, began)
+    dataset, found = (seen.dataset, seen.found) if seen else (splits.validation, None)
+    _write(run, dataset, found, trained_on, run.report, began)
     return run.report, time.perf_counter() - began
 
 
@@ -109,7 +110,7 @@ def _write(
     if dataset is not None and len(dataset):
         detector = load(run.folder)
         if found is None:
-            found, seconds = detect_dataset(detector, dataset)
+            (dataset, found, _), seconds = detect_dataset(detector, dataset)
             timing["detecting"] = f"{1000 * (seconds or 0):.0f} ms an image, for this report"
         diagnosis = diagnose_found(detector, dataset, found, trained_on, PROPOSED, SWAPPED)
         gallery = make_gallery(diagnosis, found, dataset.samples, dataset.classes)

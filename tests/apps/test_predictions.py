@@ -1,0 +1,92 @@
+"""What becomes of the pictures that a detector is used on, beside what is found in them."""
+
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from frcnn.apps.predictions import plan_drawings, write_predictions
+from frcnn.cli import main
+from frcnn.errors import UserError
+from frcnn.inference.predict import Detector
+from tiny import damage, tiny_detector, write_voc
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Detector(tiny_detector())
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "predictions").mkdir()
+    paths = [tmp_path / "predictions" / f"{name}.png" for name in "abc"]
+    for path in paths:
+        cv2.imwrite(str(path), rng.integers(0, 255, (60, 90, 3), np.uint8))
+    return paths
+
+
+@pytest.mark.parametrize("arguments", [["--out", "predictions"], ["--out", "link"], []])
+def test_no_drawing_overwrites_its_picture(pictures, arguments, detector, capsys):
+    """Nor does one in the default folder, which is the pictures' here."""
+    os.symlink("predictions", "link")
+    before = [path.read_bytes() for path in pictures]
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "no-such-run", "predictions", *arguments])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "a.png would overwrite the picture" in said
+    assert "--out" in said
+    with pytest.raises(UserError, match="would overwrite"):
+        write_predictions(detector, pictures, 0.5, "link")
+    assert [path.read_bytes() for path in pictures] == before
+
+
+def test_drawings_of_an_earlier_run_are_overwritten(pictures, detector):
+    for _ in range(2):
+        write_predictions(detector, pictures, 0.5, "drawn")
+    assert sorted(os.listdir("drawn")) == ["a.png", "b.png", "c.png"]
+    assert plan_drawings([*pictures, pictures[0]], "drawn")[3].name == "a-2.png"
+
+
+def test_the_others_go_on_where_a_picture_cannot_be_read(pictures, detector, capsys):
+    damage(pictures[1])
+    (pictures[0].parent / "._a.png").write_bytes(b"of macOS")
+    model = str(detector.save("tiny.keras"))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", model, "predictions", "--out", "drawn", "--json", "found.json"])
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and "1 of 3 pictures could not be read" in shown.err
+    assert shown.err.count("b.png: cannot be decoded") == 1 and "2 pictures," in shown.out
+    assert sorted(os.listdir("drawn")) == ["a.png", "c.png"]
+    with open("found.json") as file:
+        rows = json.load(file)
+    assert [os.path.basename(row["image"]) for row in rows] == ["a.png", "b.png", "c.png"]
+    assert [sorted(row) for row in rows[:2]] == [["detections", "image"], ["error", "image"]]
+
+
+def test_a_suffix_that_cannot_be_written_becomes_jpg(pictures, detector):
+    renamed = [pictures[0].rename("photo.jfif"), pictures[1].rename("photo")]
+    write_predictions(detector, [*renamed, pictures[2]], 0.5, "drawn")
+    assert sorted(os.listdir("drawn")) == ["c.png", "photo-2.jpg", "photo.jpg"]
+
+
+def test_pictures_too_large_for_others_are_drawn_and_measured_with_tiles(
+    tmp_path, detector, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_voc(tmp_path / "voc", 2)  # of 64 x 96 pixels
+    model = str(detector.save("tiny.keras"))
+    for name in ("images.read_image", "images.image_size"):
+        monkeypatch.setattr(f"frcnn.data.{name}.__defaults__", (6_000,))
+    monkeypatch.setattr("frcnn.inference.pictures.MAX_PIXELS", 6_000)
+    with pytest.raises(SystemExit):
+        main(["evaluate", model, "voc"])
+    assert "more than the limit of 6,000" in capsys.readouterr().err
+    main(["evaluate", model, "voc", "--tiles", "48", "--diagnose"])
+    assert "2 images, 4 boxes" in capsys.readouterr().out
+    main(["predict", model, "voc/JPEGImages", "--tiles", "48", "--out", "drawn"])
+    assert sorted(os.listdir("drawn")) == ["000.png", "001.png"]
