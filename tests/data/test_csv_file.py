@@ -199,6 +199,33 @@ def test_shares_hold_whatever_size_the_picture_had(folder):
     np.testing.assert_allclose(open_dataset(path, strict=True)[0].boxes, [[0, 0, 32, 48]])
 
 
+@pytest.mark.parametrize("header", [(), (TENSORFLOW,)])
+def test_corners_from_0_to_1_are_shares(folder, header):
+    size = "640,480," if header else ""
+    rows = [f"a.jpg,{size}0.25,0.5,0.75,1,cat", f"b.jpg,{size}0,-0.01,1,1.02,cat"]
+    if header:
+        rows = [",".join([*row.split(",")[:3], "cat", *row.split(",")[3:7]]) for row in rows]
+    dataset = open_dataset(written(folder, *header, *rows), strict=True)
+    assert dataset[0].boxes.tolist() == [[16, 24, 48, 48]]
+    assert dataset[1].boxes.tolist() == [[0, 0, 64, 48]]
+    (remark,) = dataset.faults
+    assert remark.kind == Kind.READING and "read as shares of the picture" in str(remark)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["a.jpg,0,0,1,1,cat"],
+        ["a.jpg,0,0,1,1,cat", "b.jpg,0.5,0.5,1,2,cat"],
+        ["a.jpg,0,0.5,1,1,cat", "b.jpg,nan,0,1,1,cat", "c.jpg,5,5,20,20,cat"],
+    ],
+    ids=["a pixel", "two pixels", "a larger one"],
+)
+def test_small_boxes_in_pixels_are_no_shares(folder, rows):
+    dataset = open_dataset(written(folder, *rows))
+    assert dataset[0].boxes.max() == 1 and not any(f.is_remark for f in dataset.faults)
+
+
 @pytest.mark.parametrize(
     "header, missing",
     [

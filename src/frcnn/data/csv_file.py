@@ -1,6 +1,7 @@
 """CSV files of boxes, a row a box: keras-frcnn's ``path,x1,y1,x2,y2,class``, or with a header.
 
-Corners are continuous pixels counted from 0. A header names the columns, in any order and beside
+Corners are continuous pixels counted from 0, or shares of the picture's width and height where
+all of a file's lie round 0 to 1. A header names the columns, in any order and beside
 others; ``_WORDS`` has the names that exports use (TensorFlow, RetinaNet, Open Images, ...). A
 picture may have many rows; the class ``bg`` or empty cells mark a picture without objects.
 ``width`` and ``height`` of a header state the picture's size, which its file must then have.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path, PureWindowsPath
@@ -31,6 +32,7 @@ DIFFICULT = "difficult"
 BACKGROUND = "bg"
 ROBOFLOW = "_annotations.csv"
 _SIDES = ("height", "width")
+_OVERHANG = 0.5  # of the picture; a share may lie outside of 0..1 by that much
 
 # What columns are called, in small letters without spaces, dots, hyphens and underscores. Where
 # a header has several for one meaning, the first here counts.
@@ -114,8 +116,11 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
         image = first_file(name, folders, suffixes) or path.parent / name
         pictures.setdefault(image, []).extend(objects)
         sizes[image] = sizes.get(image) or stated.get(name)
+    shares = columns is not None and columns.is_share
+    if not shares and _are_shares(pictures.values()):
+        shares, problem = True, "has corners from 0 to 1: read as shares of the picture, not pixels"
+        report(Fault(path, problem, kind=Kind.READING))
     for image, objects in pictures.items():
-        shares = columns is not None and columns.is_share
         # Shares are right whatever the picture was resized to.
         yield Entry(image, path, tuple(objects), None if shares else sizes[image], shares)
 
@@ -255,6 +260,18 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
     flag = row[columns.places[DIFFICULT]] if DIFFICULT in columns.places else ""
     difficult = flag.lower() in ("1", "true", "yes")
     return name, Object(label, (x1, y1, x2, y2), (x1, y1, x2, y2), place, difficult)
+
+
+def _are_shares(pictures: Iterable[list[Object]]) -> bool:
+    """Whether corners are shares of the picture: as pixels, no box would be two of them wide.
+
+    Without a fraction, (0, 0, 1, 1) may as well be a pixel.
+    """
+    corners = [value for objects in pictures for item in objects for value in item.box]
+    corners = [value for value in corners if math.isfinite(value)]
+    least, most = -_OVERHANG, 1 + _OVERHANG
+    within = all(least <= value <= most for value in corners)
+    return within and any(value % 1 for value in corners)
 
 
 def _stated_size(row: list[str], columns: Columns, item: Object | None) -> Size | None:
