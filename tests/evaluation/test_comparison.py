@@ -96,6 +96,19 @@ def test_a_class_on_few_images_is_not_marked():
     assert not result.per_class["cow"].sure
 
 
+def test_classes_that_a_detector_does_not_know_are_said():
+    first, second, samples = detectors((2.0, 3.0), images=12)
+    classes = ("cat", "dog", "ox")
+    others = [Detections(d.boxes, d.scores, d.labels, classes) for d in second]
+    result = compare(first, others, samples, CLASSES, resamples=50)
+    warning = "Warning: the second detector does not know these classes, they score 0: cow."
+    assert str(result).endswith(warning) and "the first detector does not" not in str(result)
+    assert result.to_dict()["unknown_classes"] == {"first": [], "second": ["cow"]}
+    turned = str(compare(others, others, samples, CLASSES, resamples=50))
+    assert "the first detector does not know" in turned and "the second" in turned
+    assert "Warning" not in str(compare(first, second, samples, CLASSES, resamples=50))
+
+
 def test_what_is_printed_and_written():
     first, second, samples = detectors((2.0, 3.0), images=8)
     result = compare(first, second, samples, (*CLASSES, "yak"), resamples=200)

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from frcnn.evaluation.greedy import GreedyMatches, greedy_match, interpolated_ap, mean_of
-from frcnn.evaluation.matching import check_pairs, relabel
+from frcnn.evaluation.matching import check_pairs, relabel, unknown_classes
 from frcnn.structures import Detections, Sample
 
 RESAMPLES = 1000
@@ -71,12 +71,15 @@ class Comparison:
         per_class: class name -> that of its AP; classes without objects are left out.
         images: pictures compared on.
         resamples: how often they were drawn anew.
+        unknown_classes: "first" and "second" -> classes of the data that this detector does not
+            know; they score 0.
     """
 
     figures: dict[str, Difference]
     per_class: dict[str, Difference]
     images: int
     resamples: int
+    unknown_classes: dict[str, tuple[str, ...]]
 
     def to_dict(self) -> dict:
         """Plain values, by the names of the arguments."""
@@ -85,6 +88,7 @@ class Comparison:
             "per_class": {name: each.to_dict() for name, each in self.per_class.items()},
             "images": self.images,
             "resamples": self.resamples,
+            "unknown_classes": {name: list(each) for name, each in self.unknown_classes.items()},
         }
 
     def sentence(self) -> str:
@@ -116,7 +120,13 @@ class Comparison:
                 f"{name:<{width}}  {each.first:>6.3f}  {each.second:>6.3f}  {_interval(each)}{mark}"
             )
         note = f"* beyond chance; {self.resamples} resamples of {self.images} images."
-        return "\n".join([*lines, note, self.sentence()])
+        warnings = [
+            f"Warning: the {name} detector does not know these classes, they score 0: "
+            f"{', '.join(unknown)}."
+            for name, unknown in self.unknown_classes.items()
+            if unknown
+        ]
+        return "\n".join([*lines, note, self.sentence(), *warnings])
 
 
 def _interval(each: Difference) -> str:
@@ -182,6 +192,10 @@ def compare(
         },
         len(samples),
         resamples,
+        {
+            "first": unknown_classes(first, classes),
+            "second": unknown_classes(second, classes),
+        },
     )
 
 
