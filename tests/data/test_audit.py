@@ -1,6 +1,7 @@
 """Every damage is found by its own name, and nothing is found where nothing is wrong."""
 
 import json
+import re
 import shutil
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from frcnn.data.duplicates import look_at
 from frcnn.data.faults import DataError, Kind
 from frcnn.data.findings import MOST_FILES
 from frcnn.data.object_sizes import Working
+from frcnn.data.split_checks import nothing_to_train_on
 from frcnn.data.writing import write_dataset
 from frcnn.structures import Sample
 
@@ -341,6 +343,23 @@ def test_damage_is_found_in_other_formats(made, format, tmp_path):
     assert Kind.PICTURE in found
     # A picture without a label file is a YOLO negative, so there it is one more of the split.
     assert (Kind.TWICE if format == "yolo" else Kind.NO_ANNOTATION) in found
+
+
+@pytest.mark.parametrize("boxes, why", [(2, r"all boxes \(2\) are difficult"), (0, "usable box")])
+@pytest.mark.parametrize("names", ["train val", "one two"])
+def test_nothing_to_train_on_is_a_fault(boxes, why, names):
+    sound = dataset((10, 10, 90, 90), pictures=1)
+    corners = np.tile([10.0, 10, 90, 90], (boxes, 1))
+    sample = Sample("q.jpg", corners, [0] * boxes, [True] * boxes, size=(480, 640))
+    hard = Dataset((sample,), sound.classes, "root")
+    splits = {name: hard for name in names.split()}
+    (found,) = nothing_to_train_on(splits)
+    assert (found.kind, found.severity) == (Kind.NOTHING, "fault")
+    assert re.search(why, found.sentence) and "Label" in found.sentence
+    # Objects that only validate are not trained on; those of splits of other names may be.
+    splits[names.split()[1]] = sound
+    assert bool(nothing_to_train_on(splits)) == ("val" in splits)
+    assert not nothing_to_train_on(splits | {names.split()[0]: sound})
 
 
 def test_one_split_is_audited_by_itself(made):

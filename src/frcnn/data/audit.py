@@ -21,6 +21,7 @@ from frcnn.data.split_checks import (
     empty_pictures,
     homes_of,
     like_pictures,
+    nothing_to_train_on,
     shared_pictures,
     unused_files,
 )
@@ -161,6 +162,7 @@ def audit(opened: Opened, working: Working, looks: Looks) -> Audit:
     faults = [fault for split in splits.values() for fault in split.faults]
     findings = [
         *of_faults([*opened.faults, *faults, *looks.faults]),
+        *nothing_to_train_on(splits),
         *shared_pictures(splits),
         *like_pictures(opened.pictures(), looks, homes_of(splits)),
         *class_findings(splits),

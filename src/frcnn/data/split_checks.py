@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from frcnn.data.dataset import Dataset
+from frcnn.data.dataset import Dataset, why_nothing_to_train_on
 from frcnn.data.duplicates import Looks, like_groups
 from frcnn.data.faults import Kind, plural
 from frcnn.data.findings import Finding, finding
@@ -125,6 +125,21 @@ def class_findings(splits: Mapping[str, Dataset]) -> list[Finding]:
         sentence = f"{plural(len(pairs), 'class')} spelled in two ways: {shown}. Spell them alike."
         found.append(finding(Kind.SPELLING, len(pairs), sentence))
     return found
+
+
+def nothing_to_train_on(splits: Mapping[str, Dataset]) -> list[Finding]:
+    """No object to learn in the training split, or in any where there is none of that name."""
+    trained = [split for name, split in splits.items() if common_name(name) == TRAIN]
+    samples = {sample.image: sample for split in trained or splits.values() for sample in split}
+    why = why_nothing_to_train_on(samples.values())
+    if why is None:
+        return []
+    place = " in the training split" if trained else ""
+    sentence = (
+        f"No object to train on{place}: {why}. Label what is to be found there, or clear the "
+        "flag (difficult, iscrowd) of the objects to be learnt."
+    )
+    return [finding(Kind.NOTHING, 1, sentence)]
 
 
 def empty_pictures(splits: Mapping[str, Dataset]) -> list[Finding]:
