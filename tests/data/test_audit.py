@@ -314,6 +314,15 @@ def test_each_damage_is_found_by_its_own_kind_alone(damage, source, request, tmp
         assert any(named in file for file in found.files)
 
 
+def test_labels_of_yolo_without_a_picture_are_a_fault(made, tmp_path):
+    root = write_dataset(open_all_splits(made), tmp_path / "set", "yolo").folder
+    picture = next(path for path in root.rglob("*.jpg") if path.stem == "train_0003")
+    picture.unlink()
+    (found,) = [each for each in audited(root).findings if "label file" in each.sentence]
+    assert (found.kind, found.severity, found.count) == (Kind.MISSING_PICTURE, "fault", 1)
+    assert "train_0003.txt" in found.sentence and found.files[0].endswith("train_0003.txt")
+
+
 def test_nothing_is_found_in_a_clean_set(tmp_path):
     root = generate_demo(tmp_path / "set", images=150, size=(200, 260))
     found = audited(root)

@@ -14,7 +14,7 @@ from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size
 from frcnn.data.resizing import Size, reduction
 from frcnn.files import open_file, read_file
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 # A small file can unpack into gigabytes; the header tells before any memory is taken.
 MAX_PIXELS = 100_000_000

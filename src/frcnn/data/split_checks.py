@@ -13,6 +13,7 @@ from frcnn.data.findings import Finding, finding
 from frcnn.data.images import SUFFIXES
 from frcnn.data.names import common_name, respellings
 from frcnn.data.voc import unlisted_annotations, voc_roots
+from frcnn.data.yolo import labels_without_picture
 
 TRAIN = "train"
 _OWN = (TRAIN, "val", "test")  # common names of splits that ought to share nothing
@@ -156,7 +157,7 @@ def empty_pictures(splits: Mapping[str, Dataset]) -> list[Finding]:
 
 
 def unused_files(root: Path, splits: Mapping[str, Dataset]) -> list[Finding]:
-    """Annotations that no split lists, and pictures beside those used that have none."""
+    """Annotations that no split lists or that have no picture, and pictures that have none."""
     unlisted = unlisted_annotations(voc_roots(root))
     found = []
     if unlisted:
@@ -168,6 +169,13 @@ def unused_files(root: Path, splits: Mapping[str, Dataset]) -> list[Finding]:
     known = {sample.image for split in splits.values() for sample in split}
     known |= {path for split in splits.values() for path in split.unusable}
     annotated = {file.stem for root in voc_roots(root) for file in _annotations(root)}
+    lost = labels_without_picture(sorted(known))
+    if lost:
+        sentence = (
+            f"{plural(len(lost), 'label file')} without a picture: {_names(lost)}. Bring the "
+            "pictures back, or remove the labels."
+        )
+        found.append(finding(Kind.MISSING_PICTURE, len(lost), sentence, lost))
     without = [
         path for path in _pictures_beside(known) if path not in known and path.stem not in annotated
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from frcnn.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
