@@ -217,6 +217,20 @@ def test_the_export_of_roboflow(yolo):
         assert "test is '../test/images', which does not exist" in str(note)
 
 
+def test_an_export_is_read_and_not_the_one_beside_it(yolo):
+    yolo.add("train/images/theirs.jpg", "0 0.5 0.5 0.5 0.5")
+    yolo.add("mine/train/images/ours.jpg", "0 0.5 0.5 0.5 0.5")
+    yolo.add("valid/images/beside.jpg", "0 0.5 0.5 0.5 0.5")
+    yolo.yaml("train: ../train/images\nval: ../valid/images\n" + NAMES, "mine/data.yaml")
+    dataset = open_dataset(yolo.root / "mine", "train", strict=True)
+    assert [sample.image.name for sample in dataset] == ["ours.jpg"]
+    (note,) = dataset.faults
+    ours, theirs = (yolo.root / part / "train/images" for part in ("mine", "mine/.."))
+    assert note.problem == f"train is '../train/images': {ours} is read, not {theirs}"
+    (sample,) = open_dataset(yolo.root / "mine", "val", strict=True)
+    assert sample.image.name == "beside.jpg"
+
+
 @pytest.mark.parametrize("root", ["..", "/content/datasets/mine", "../data", "datasets/x"])
 def test_the_root_may_be_another_machines(one, root):
     one.yaml(f"path: {root}\ntrain: images/train\nval:\ntest: null\n{NAMES}")
