@@ -18,7 +18,7 @@ from frcnn.data.duplicates import look_at
 from frcnn.data.faults import DataError, Kind
 from frcnn.data.findings import MOST_FILES
 from frcnn.data.object_sizes import Working
-from frcnn.data.split_checks import nothing_to_train_on
+from frcnn.data.split_checks import dark_pictures, nothing_to_train_on
 from frcnn.data.writing import write_dataset
 from frcnn.structures import Sample
 
@@ -321,6 +321,19 @@ def test_labels_of_yolo_without_a_picture_are_a_fault(made, tmp_path):
     (found,) = [each for each in audited(root).findings if "label file" in each.sentence]
     assert (found.kind, found.severity, found.count) == (Kind.MISSING_PICTURE, "fault", 1)
     assert "train_0003.txt" in found.sentence and found.files[0].endswith("train_0003.txt")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("kind, top, told", [("u2", 4095, 1), ("u2", 65535, 0), ("u1", 15, 0)])
+def test_dark_pictures_of_16_bits_are_told(tmp_path, suffix, kind, top, told):
+    path = tmp_path / f"a.{suffix}"
+    pixels = np.linspace(0, top, 64 * 64 * 3).astype(kind).reshape(64, 64, 3)
+    assert cv2.imwrite(str(path), pixels)
+    found = dark_pictures(look_at([path]).dark)
+    assert len(found) == told
+    for each in found:
+        assert each.kind == Kind.DARK and each.files == (str(path),)
+        assert f"a.{suffix}. Scale them to the full range." in each.sentence
 
 
 def test_nothing_is_found_in_a_clean_set(tmp_path):

@@ -18,6 +18,7 @@ from frcnn.data.findings import Finding, of_faults
 from frcnn.data.object_sizes import Working, anchor_findings, objects_at, size_findings
 from frcnn.data.split_checks import (
     class_findings,
+    dark_pictures,
     empty_pictures,
     homes_of,
     like_pictures,
@@ -165,6 +166,7 @@ def audit(opened: Opened, working: Working, looks: Looks) -> Audit:
         *nothing_to_train_on(splits),
         *shared_pictures(splits),
         *like_pictures(opened.pictures(), looks, homes_of(splits)),
+        *dark_pictures(looks.dark),
         *class_findings(splits),
         *box_findings(samples.values(), opened.classes),
         *empty_pictures(splits),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from frcnn.data.dataset import Dataset, why_nothing_to_train_on
@@ -98,6 +98,17 @@ def like_pictures(paths: list[Path], looks: Looks, homes: Homes) -> list[Finding
         )
         found.append(finding(Kind.ALIKE, len(across), sentence, (p for g in across for p in g)))
     return found
+
+
+def dark_pictures(paths: Sequence[Path]) -> list[Finding]:
+    """Pictures of 16 bits that become nearly black with 8."""
+    if not paths:
+        return []
+    sentence = (
+        f"{plural(len(paths), 'picture')} of 16 bits that use a small part of them, and are "
+        f"nearly black with 8: {_names([*paths])}. Scale them to the full range."
+    )
+    return [finding(Kind.DARK, len(paths), sentence, paths)]
 
 
 def class_findings(splits: Mapping[str, Dataset]) -> list[Finding]:
