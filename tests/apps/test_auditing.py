@@ -46,6 +46,16 @@ def test_faults_give_status_1_with_strict_alone(small, tmp_path, capsys):
     assert run(root, "--strict") == 1
 
 
+def test_data_of_difficult_objects_alone_are_at_fault(tmp_path, capsys):
+    root = write_voc(tmp_path / "set", 2)
+    for file in (root / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
+    assert run(root, "--strict") == 1
+    printed = capsys.readouterr().out
+    assert "Fault: nothing to train on: No object to train on" in printed
+    assert "Nothing is wrong" not in printed
+
+
 def test_what_cannot_be_audited_is_one_sentence(small, capsys):
     assert run(small, "--preset", "vgg61") == 2
     assert run(small, "--split", "nowhere") == 2

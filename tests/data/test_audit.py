@@ -1,6 +1,7 @@
 """Every damage is found by its own name, and nothing is found where nothing is wrong."""
 
 import json
+import re
 import shutil
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from frcnn.data.duplicates import look_at
 from frcnn.data.faults import DataError, Kind
 from frcnn.data.findings import MOST_FILES
 from frcnn.data.object_sizes import Working
+from frcnn.data.split_checks import dark_pictures, nothing_to_train_on
 from frcnn.data.writing import write_dataset
 from frcnn.structures import Sample
 
@@ -312,6 +314,28 @@ def test_each_damage_is_found_by_its_own_kind_alone(damage, source, request, tmp
         assert any(named in file for file in found.files)
 
 
+def test_labels_of_yolo_without_a_picture_are_a_fault(made, tmp_path):
+    root = write_dataset(open_all_splits(made), tmp_path / "set", "yolo").folder
+    picture = next(path for path in root.rglob("*.jpg") if path.stem == "train_0003")
+    picture.unlink()
+    (found,) = [each for each in audited(root).findings if "label file" in each.sentence]
+    assert (found.kind, found.severity, found.count) == (Kind.MISSING_PICTURE, "fault", 1)
+    assert "train_0003.txt" in found.sentence and found.files[0].endswith("train_0003.txt")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("kind, top, told", [("u2", 4095, 1), ("u2", 65535, 0), ("u1", 15, 0)])
+def test_dark_pictures_of_16_bits_are_told(tmp_path, suffix, kind, top, told):
+    path = tmp_path / f"a.{suffix}"
+    pixels = np.linspace(0, top, 64 * 64 * 3).astype(kind).reshape(64, 64, 3)
+    assert cv2.imwrite(str(path), pixels)
+    found = dark_pictures(look_at([path]).dark)
+    assert len(found) == told
+    for each in found:
+        assert each.kind == Kind.DARK and each.files == (str(path),)
+        assert f"a.{suffix}. Scale them to the full range." in each.sentence
+
+
 def test_nothing_is_found_in_a_clean_set(tmp_path):
     root = generate_demo(tmp_path / "set", images=150, size=(200, 260))
     found = audited(root)
@@ -341,6 +365,23 @@ def test_damage_is_found_in_other_formats(made, format, tmp_path):
     assert Kind.PICTURE in found
     # A picture without a label file is a YOLO negative, so there it is one more of the split.
     assert (Kind.TWICE if format == "yolo" else Kind.NO_ANNOTATION) in found
+
+
+@pytest.mark.parametrize("boxes, why", [(2, r"all boxes \(2\) are difficult"), (0, "usable box")])
+@pytest.mark.parametrize("names", ["train val", "one two"])
+def test_nothing_to_train_on_is_a_fault(boxes, why, names):
+    sound = dataset((10, 10, 90, 90), pictures=1)
+    corners = np.tile([10.0, 10, 90, 90], (boxes, 1))
+    sample = Sample("q.jpg", corners, [0] * boxes, [True] * boxes, size=(480, 640))
+    hard = Dataset((sample,), sound.classes, "root")
+    splits = {name: hard for name in names.split()}
+    (found,) = nothing_to_train_on(splits)
+    assert (found.kind, found.severity) == (Kind.NOTHING, "fault")
+    assert re.search(why, found.sentence) and "Label" in found.sentence
+    # Objects that only validate are not trained on; those of splits of other names may be.
+    splits[names.split()[1]] = sound
+    assert bool(nothing_to_train_on(splits)) == ("val" in splits)
+    assert not nothing_to_train_on(splits | {names.split()[0]: sound})
 
 
 def test_one_split_is_audited_by_itself(made):

@@ -222,7 +222,7 @@ def test_a_size_that_is_none_is_passed_over(write, size):
     assert open_dataset(root, strict=True)[0].size == (48, 64)
 
 
-@pytest.mark.parametrize("area", [None, -1, float("nan"), float("inf"), "12", [5], True])
+@pytest.mark.parametrize("area", [None, -1, 0, 0.0, float("nan"), float("inf"), "12", [5], True])
 def test_an_area_that_is_none_is_that_of_the_box(write, area):
     assert open_dataset(write(content(box(1, area=area))))[0].areas.tolist() == [600]
 

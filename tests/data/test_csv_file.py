@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from faults import only_fault
 from frcnn.data.dataset import available_splits, open_dataset
-from frcnn.data.faults import DataError
+from frcnn.data.faults import DataError, Kind
 
 
 @pytest.fixture
@@ -178,6 +178,52 @@ def test_negatives_with_a_header(folder):
         folder, TENSORFLOW, "a.jpg,64,48,cat,1,2,30,40", "b.jpg,64,48,,,,,", "c.jpg,,,,,,,"
     )
     assert [len(sample.labels) for sample in open_dataset(path, strict=True)] == [1, 0, 0]
+
+
+def test_boxes_of_a_resized_picture_are_not_taken(folder):
+    rows = ["a.jpg,128,96,cat,2,4,60,40", "b.jpg,64,48,cat,1,2,30,40", "c.jpg,48,64,cat,1,2,30,40"]
+    dataset = open_dataset(written(folder, TENSORFLOW, *rows))
+    assert [sample.image.stem for sample in dataset] == ["b"]
+    assert [fault.kind for fault in dataset.faults] == [Kind.SIZE, Kind.TURNED]
+    assert dataset.faults[0].problem == "states 128x96 pixels, but a.jpg has 64x48"
+
+
+@pytest.mark.parametrize("size", [",", "wide,48", "nan,inf", "0,0", "-64,48", "1e999,48", "29,38"])
+def test_a_size_that_is_none_or_the_boxs_own_is_passed_over(folder, size):
+    path = written(folder, TENSORFLOW, f"a.jpg,{size},cat,1,2,30,40")
+    assert len(open_dataset(path, strict=True)) == 1
+
+
+def test_shares_hold_whatever_size_the_picture_had(folder):
+    path = written(folder, OPEN_IMAGES + ",Width,Height", "a,x,cat,1,0,0.5,0,1,0,0,0,0,0,640,480")
+    np.testing.assert_allclose(open_dataset(path, strict=True)[0].boxes, [[0, 0, 32, 48]])
+
+
+@pytest.mark.parametrize("header", [(), (TENSORFLOW,)])
+def test_corners_from_0_to_1_are_shares(folder, header):
+    size = "640,480," if header else ""
+    rows = [f"a.jpg,{size}0.25,0.5,0.75,1,cat", f"b.jpg,{size}0,-0.01,1,1.02,cat"]
+    if header:
+        rows = [",".join([*row.split(",")[:3], "cat", *row.split(",")[3:7]]) for row in rows]
+    dataset = open_dataset(written(folder, *header, *rows), strict=True)
+    assert dataset[0].boxes.tolist() == [[16, 24, 48, 48]]
+    assert dataset[1].boxes.tolist() == [[0, 0, 64, 48]]
+    (remark,) = dataset.faults
+    assert remark.kind == Kind.READING and "read as shares of the picture" in str(remark)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["a.jpg,0,0,1,1,cat"],
+        ["a.jpg,0,0,1,1,cat", "b.jpg,0.5,0.5,1,2,cat"],
+        ["a.jpg,0,0.5,1,1,cat", "b.jpg,nan,0,1,1,cat", "c.jpg,5,5,20,20,cat"],
+    ],
+    ids=["a pixel", "two pixels", "a larger one"],
+)
+def test_small_boxes_in_pixels_are_no_shares(folder, rows):
+    dataset = open_dataset(written(folder, *rows))
+    assert dataset[0].boxes.max() == 1 and not any(f.is_remark for f in dataset.faults)
 
 
 @pytest.mark.parametrize(

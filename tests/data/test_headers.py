@@ -181,3 +181,15 @@ def test_random_bytes_give_a_size_or_an_error(head, tail):
     except HeaderError:
         return
     assert height > 0 and width > 0
+
+
+@pytest.mark.parametrize("kind, bits", [("f4", 32), ("f8", 64)])
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3)])
+def test_a_tiff_of_floats_is_refused_by_its_header(tmp_path, kind, bits, shape):
+    path = tmp_path / "a.tiff"
+    assert cv2.imwrite(str(path), np.full(shape, 0.5, kind))
+    for read in (image_size, read_image):
+        with pytest.raises(ImageError, match=f"{bits}-bit float samples; convert it to 8 or 16"):
+            read(path)
+    assert cv2.imwrite(str(path), np.full(shape, 500, "u2"))
+    assert image_size(path) == (48, 64) == read_image(path).shape[:2]

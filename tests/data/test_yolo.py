@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from faults import only_fault
 from frcnn.data.dataset import available_splits, open_dataset
 from frcnn.data.faults import DataError
+from frcnn.data.yolo import labels_without_picture
 
 NAMES = "names: [cat, dog]\n"
 
@@ -70,6 +71,40 @@ def test_keypoints_behind_the_box_are_passed_over(yolo):
     yolo.yaml("train: images\nkpt_shape: [2, 2]\nnames: [person]\n")
     (sample,) = open_dataset(yolo.root, strict=True)
     np.testing.assert_allclose(sample.boxes, [[16, 12, 48, 36]] * 2)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".TXT", ".Txt"])
+@pytest.mark.parametrize("folder", ["labels", "images"])
+def test_labels_are_found_whatever_the_case_of_their_suffix(one, folder, suffix):
+    for name in ("b.jfif", "c.JPE"):
+        one.write_image(one.root / "any.jpg").rename(one.root / "images/train" / name)
+    (one.root / f"{folder}/train/c{suffix}").write_text("1 0.5 0.5 1 1\n")
+    dataset = open_dataset(one.root, strict=True)
+    counts = {sample.image.name: len(sample.labels) for sample in dataset}
+    assert counts == {"a.jpg": 1, "b.jfif": 0, "c.JPE": 1}
+
+
+def test_labels_of_no_picture_are_found_and_lists_are_not(one):
+    for name, text in {
+        "train/b.txt": "0 0.5 0.5 1 1",
+        "train/deep/c.TXT": "",
+        "train/a.txt": "0 0.5 0.5 1 1",
+        "classes.txt": "0\n",
+        "train.txt": "./images/train/a.jpg",
+        "train/notes.md": "1",
+        "other/d.txt": "0 0.5 0.5 1 1",
+        "train/e.txt": "\xff",
+    }.items():
+        file = one.root / "labels" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode("latin-1"))
+    one.write_image(one.root / "images/other/d.jpg")  # in no split, but there
+    lost = labels_without_picture([sample.image for sample in open_dataset(one.root)])
+    assert [str(path.relative_to(one.root / "labels")) for path in lost] == [
+        "train/b.txt",
+        "train/deep/c.TXT",
+    ]
+    assert not labels_without_picture([one.root / "a.jpg", one.root / "images/none.jpg"])
 
 
 def test_pictures_without_labels_show_nothing(one):
@@ -180,6 +215,20 @@ def test_the_export_of_roboflow(yolo):
         assert dataset[0].image == yolo.root / "valid/images/valid.jpg" and dataset.split == "val"
         (note,) = dataset.faults
         assert "test is '../test/images', which does not exist" in str(note)
+
+
+def test_an_export_is_read_and_not_the_one_beside_it(yolo):
+    yolo.add("train/images/theirs.jpg", "0 0.5 0.5 0.5 0.5")
+    yolo.add("mine/train/images/ours.jpg", "0 0.5 0.5 0.5 0.5")
+    yolo.add("valid/images/beside.jpg", "0 0.5 0.5 0.5 0.5")
+    yolo.yaml("train: ../train/images\nval: ../valid/images\n" + NAMES, "mine/data.yaml")
+    dataset = open_dataset(yolo.root / "mine", "train", strict=True)
+    assert [sample.image.name for sample in dataset] == ["ours.jpg"]
+    (note,) = dataset.faults
+    ours, theirs = (yolo.root / part / "train/images" for part in ("mine", "mine/.."))
+    assert note.problem == f"train is '../train/images': {ours} is read, not {theirs}"
+    (sample,) = open_dataset(yolo.root / "mine", "val", strict=True)
+    assert sample.image.name == "beside.jpg"
 
 
 @pytest.mark.parametrize("root", ["..", "/content/datasets/mine", "../data", "datasets/x"])

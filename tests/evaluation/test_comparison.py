@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,44 @@ def test_detectors_alike_are_within_chance():
         surprises += result.figures["AP"].sure
         assert result.figures["AP"].sure == ("beyond chance" in result.sentence())
     assert surprises <= 4
+
+
+@pytest.mark.parametrize("images, empty, sure", [(1, 0, False), (9, 9, False), (10, 0, True)])
+def test_few_images_with_objects_tell_nothing(images, empty, sure):
+    first, second, samples = detectors((8.0, 0.5), images=images)
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), CLASSES)
+    difficult = Sample("x.jpg", [[0, 0, 9, 9]], [0], [True])
+    first, second = first + [nothing] * empty, second + [nothing] * empty
+    result = compare(first, second, samples + [difficult] * empty, CLASSES, resamples=200)
+    assert result.figures["AP"].low > 0 and result.figures["AP"].sure == sure
+    values = result.to_dict()["figures"]["AP"]
+    assert (values["sure"], values["images"]) == (sure, images)
+    assert ("beyond chance: AP" in result.sentence()) == sure
+    if not sure:
+        assert "too few images to tell" in result.sentence() and f"not {images}." in str(result)
+        assert not any(line.endswith("*") for line in str(result).splitlines())
+
+
+def test_a_class_on_few_images_is_not_marked():
+    first, second, samples = detectors((8.0, 0.5), images=30)
+    rare = [replace(each, labels=np.where(each.labels == 2, 1, each.labels)) for each in samples]
+    rare[:3] = samples[:3]
+    result = compare(first, second, rare, CLASSES, resamples=200)
+    assert result.figures["AP"].images == 30 and result.per_class["cow"].images <= 3
+    assert not result.per_class["cow"].sure
+
+
+def test_classes_that_a_detector_does_not_know_are_said():
+    first, second, samples = detectors((2.0, 3.0), images=12)
+    classes = ("cat", "dog", "ox")
+    others = [Detections(d.boxes, d.scores, d.labels, classes) for d in second]
+    result = compare(first, others, samples, CLASSES, resamples=50)
+    warning = "Warning: the second detector does not know these classes, they score 0: cow."
+    assert str(result).endswith(warning) and "the first detector does not" not in str(result)
+    assert result.to_dict()["unknown_classes"] == {"first": [], "second": ["cow"]}
+    turned = str(compare(others, others, samples, CLASSES, resamples=50))
+    assert "the first detector does not know" in turned and "the second" in turned
+    assert "Warning" not in str(compare(first, second, samples, CLASSES, resamples=50))
 
 
 def test_what_is_printed_and_written():

@@ -18,9 +18,11 @@ from frcnn.data.findings import Finding, of_faults
 from frcnn.data.object_sizes import Working, anchor_findings, objects_at, size_findings
 from frcnn.data.split_checks import (
     class_findings,
+    dark_pictures,
     empty_pictures,
     homes_of,
     like_pictures,
+    nothing_to_train_on,
     shared_pictures,
     unused_files,
 )
@@ -161,8 +163,10 @@ def audit(opened: Opened, working: Working, looks: Looks) -> Audit:
     faults = [fault for split in splits.values() for fault in split.faults]
     findings = [
         *of_faults([*opened.faults, *faults, *looks.faults]),
+        *nothing_to_train_on(splits),
         *shared_pictures(splits),
         *like_pictures(opened.pictures(), looks, homes_of(splits)),
+        *dark_pictures(looks.dark),
         *class_findings(splits),
         *box_findings(samples.values(), opened.classes),
         *empty_pictures(splits),

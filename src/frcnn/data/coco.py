@@ -229,7 +229,7 @@ def _object(record: dict[str, Any], place: str, names: dict[Id, str]) -> Object:
 
 def _area(record: dict[str, Any]) -> float | None:
     area = record.get("area")
-    if not _is_number(area) or not 0 <= area < math.inf:
+    if not _is_number(area) or not 0 < area < math.inf:
         return None
     return float(area)
 

@@ -1,15 +1,18 @@
 """CSV files of boxes, a row a box: keras-frcnn's ``path,x1,y1,x2,y2,class``, or with a header.
 
-Corners are continuous pixels counted from 0. A header names the columns, in any order and beside
+Corners are continuous pixels counted from 0, or shares of the picture's width and height where
+all of a file's lie round 0 to 1. A header names the columns, in any order and beside
 others; ``_WORDS`` has the names that exports use (TensorFlow, RetinaNet, Open Images, ...). A
 picture may have many rows; the class ``bg`` or empty cells mark a picture without objects.
+``width`` and ``height`` of a header state the picture's size, which its file must then have.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path, PureWindowsPath
@@ -20,6 +23,7 @@ from frcnn.data.faults import DataError, Fault, Kind
 from frcnn.data.images import SUFFIXES as PICTURES
 from frcnn.data.lookup import existing_folders, first_file
 from frcnn.data.names import common_name
+from frcnn.data.resizing import Size
 from frcnn.files import open_file
 
 SUFFIXES = (".csv", ".txt")
@@ -27,6 +31,8 @@ HEADER = ("path", "x1", "y1", "x2", "y2", "class")
 DIFFICULT = "difficult"
 BACKGROUND = "bg"
 ROBOFLOW = "_annotations.csv"
+_SIDES = ("height", "width")
+_OVERHANG = 0.5  # of the picture; a share may lie outside of 0..1 by that much
 
 # What columns are called, in small letters without spaces, dots, hyphens and underscores. Where
 # a header has several for one meaning, the first here counts.
@@ -41,6 +47,8 @@ _WORDS = {
     "y2": ("y2", "ymax", "bottom", "bboxymax"),
     "class": ("class", "classname", "label", "labelname", "category", "categoryname", "name"),
     DIFFICULT: ("difficult", "isdifficult", "iscrowd", "isgroupof"),
+    "height": ("height", "imageheight", "imgheight"),
+    "width": ("width", "imagewidth", "imgwidth"),
 }
 _MOST_BYTES = 1 << 31  # the largest of Open Images has as many
 _MOST_ROW = 1_000_000  # characters; a row has about a hundred
@@ -84,6 +92,7 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
     """
     folders = _folders(path)
     gathered: dict[str, list[Object]] = {}
+    stated: dict[str, Size] = {}
     columns = None
     for number, row in _rows(path):
         if columns is None:
@@ -97,14 +106,23 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
             report(Fault(path, f"line {number} {error}", boxes=1, kind=kind))
         else:
             gathered.setdefault(name, []).extend([item] if item else [])
+            size = _stated_size(row, columns, item)
+            if size:
+                stated.setdefault(name, size)
     suffixes = ("", *PICTURES) if columns and columns.is_stem else ("",)
     pictures: dict[Path, list[Object]] = {}
+    sizes: dict[Path, Size | None] = {}
     for name, objects in gathered.items():  # a picture may be spelled in two ways
         image = first_file(name, folders, suffixes) or path.parent / name
         pictures.setdefault(image, []).extend(objects)
+        sizes[image] = sizes.get(image) or stated.get(name)
+    shares = columns is not None and columns.is_share
+    if not shares and _are_shares(pictures.values()):
+        shares, problem = True, "has corners from 0 to 1: read as shares of the picture, not pixels"
+        report(Fault(path, problem, kind=Kind.READING))
     for image, objects in pictures.items():
-        shares = columns is not None and columns.is_share
-        yield Entry(image, path, tuple(objects), shares=shares)
+        # Shares are right whatever the picture was resized to.
+        yield Entry(image, path, tuple(objects), None if shares else sizes[image], shares)
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class Columns:
     """Where in a row is what.
 
     Args:
-        places: index by meaning, as in ``_WORDS``; of these only ``difficult`` may be missing.
+        places: index by meaning, as in ``_WORDS``; those of ``HEADER`` are all there.
         names: all columns, for messages.
         is_stem: pictures may be named without their suffix.
         is_share: corners are shares of the picture's width and height, not pixels.
@@ -242,6 +260,35 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
     flag = row[columns.places[DIFFICULT]] if DIFFICULT in columns.places else ""
     difficult = flag.lower() in ("1", "true", "yes")
     return name, Object(label, (x1, y1, x2, y2), (x1, y1, x2, y2), place, difficult)
+
+
+def _are_shares(pictures: Iterable[list[Object]]) -> bool:
+    """Whether corners are shares of the picture: as pixels, no box would be two of them wide.
+
+    Without a fraction, (0, 0, 1, 1) may as well be a pixel.
+    """
+    corners = [value for objects in pictures for item in objects for value in item.box]
+    corners = [value for value in corners if math.isfinite(value)]
+    least, most = -_OVERHANG, 1 + _OVERHANG
+    within = all(least <= value <= most for value in corners)
+    return within and any(value % 1 for value in corners)
+
+
+def _stated_size(row: list[str], columns: Columns, item: Object | None) -> Size | None:
+    """The picture's (height, width) as a row states it; None where that is no size."""
+    if not all(side in columns.places for side in _SIDES):
+        return None
+    try:
+        height, width = (float(row[columns.places[side]]) for side in _SIDES)
+    except ValueError:
+        return None
+    if not (1 <= height < math.inf and 1 <= width < math.inf):
+        return None
+    if item is not None:
+        x1, y1, x2, y2 = item.box
+        if abs(x2 - x1 - width) <= 1 and abs(y2 - y1 - height) <= 1:  # some state the box's sides
+            return None
+    return int(height), int(width)
 
 
 def _is_absolute(name: str) -> bool:

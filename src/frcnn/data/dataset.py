@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -120,6 +120,18 @@ class Dataset:
 def trained_on(sample: Sample) -> np.ndarray:
     """Which boxes of a sample are trained on and scored, bool (N,): all but the difficult."""
     return ~cast(np.ndarray, sample.difficult)
+
+
+def why_nothing_to_train_on(samples: Iterable[Sample]) -> str | None:
+    """Why no object of these is trained on; None where one is."""
+    boxes = 0
+    for sample in samples:
+        if trained_on(sample).any():
+            return None
+        boxes += len(sample.labels)
+    if not boxes:
+        return "no picture has a usable box"
+    return f"all boxes ({boxes:,}) are difficult objects or crowds, which are not trained on"
 
 
 def open_dataset(

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from frcnn.data.faults import Fault, ImageError
-from frcnn.data.images import read_grey
+from frcnn.data.images import has_16_bits, read_grey
 
 _SIDE = 32  # pixels of a thumbnail
 _LEAST = 2 * _SIDE  # that a picture is reduced to before it is resized to one
@@ -34,6 +34,7 @@ _BAND = _BITS // _BANDS  # bits
 # Pictures with the same two bands that each is compared with: enough for some hundred thousand of
 # different scenes, and a bound for as many of one.
 _WINDOW = 100
+_DARK = 32  # of 255; a picture of 16 bits that is darker everywhere uses 13 of them or fewer
 _AT_ONCE = 4096  # pictures given to the threads before the next
 
 
@@ -46,12 +47,14 @@ class Looks:
         thumbnails: uint8 (N, 32, 32), grey.
         readable: bool (N,), whether the picture could be decoded; the others have zeros.
         faults: why not.
+        dark: pictures of 16 bits that become nearly black with 8.
     """
 
     hashes: np.ndarray
     thumbnails: np.ndarray
     readable: np.ndarray
     faults: tuple[Fault, ...] = ()
+    dark: tuple[Path, ...] = ()
 
 
 def look_at(
@@ -67,7 +70,7 @@ def look_at(
     thumbnails = np.zeros((len(paths), _SIDE, _SIDE), np.uint8)
     hashes = np.zeros(len(paths), np.uint64)
     readable = np.zeros(len(paths), bool)
-    faults = []
+    faults, dark = [], []
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), _AT_ONCE):
             found = pool.map(_look, paths[start : start + _AT_ONCE])
@@ -75,20 +78,22 @@ def look_at(
                 if isinstance(look, Fault):
                     faults.append(look)
                 else:
-                    thumbnails[index], hashes[index] = look
+                    thumbnails[index], hashes[index], is_dark = look
+                    dark += [paths[index]] if is_dark else []
                     readable[index] = True
                 if progress:
                     progress()
-    return Looks(hashes, thumbnails, readable, tuple(faults))
+    return Looks(hashes, thumbnails, readable, tuple(faults), tuple(dark))
 
 
-def _look(path: Path) -> tuple[np.ndarray, np.uint64] | Fault:
+def _look(path: Path) -> tuple[np.ndarray, np.uint64, bool] | Fault:
     try:
         grey = read_grey(path, _LEAST)
+        dark = int(grey.max()) < _DARK and has_16_bits(path)
     except ImageError as error:
         return Fault(error.file, error.problem, images=1, kind=error.kind)
     thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    return thumbnail, picture_hash(thumbnail)
+    return thumbnail, picture_hash(thumbnail), dark
 
 
 def picture_hash(thumbnail: np.ndarray) -> np.uint64:

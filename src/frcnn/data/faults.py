@@ -40,6 +40,8 @@ class Kind(StrEnum):
     BOX_OF_TWO = "box of two classes"
     TINY = "tiny box"
     WHOLE = "box of the whole picture"
+    DARK = "picture nearly black"  # of 16 bits, few of which are used
+    NOTHING = "nothing to train on"
     NO_OBJECTS = "picture without objects"
     TWICE = "picture twice in a split"
     SHARED = "picture in two splits"

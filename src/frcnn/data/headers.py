@@ -28,6 +28,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)
 _STANDALONE_MARKERS = (0x01, *range(0xD0, 0xD9))
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_MARKERS = (0xC2, 0xC6, 0xCA, 0xCE)
+_BITS, _FORMAT, _FLOAT = 0x102, 0x153, 3  # TIFF 6.0: BitsPerSample, SampleFormat, and floats
 _FILL = re.compile(b"\xff+")
 
 
@@ -58,6 +59,15 @@ def read_size(data: Buffer) -> tuple[int, int]:
     raise HeaderError(f"is not a {FORMATS} picture (it begins with {bytes(data[:8])!r})")
 
 
+def sample_bits(data: Buffer) -> int:
+    """How many bits a sample of a PNG or TIFF has whose size could be read; 8 of other formats."""
+    if data[:8] == _PNG:
+        return data[24]
+    if data[:4] in _TIFF:
+        return _tiff_tags(data, (_BITS,)).get(_BITS, 1)
+    return 8
+
+
 def _oriented(height: int, width: int, orientation: int) -> tuple[int, int]:
     return (width, height) if orientation in _QUARTER_TURNS else (height, width)
 
@@ -77,7 +87,11 @@ def _tiff_tags(data: Buffer, names: tuple[int, ...]) -> dict[int, int]:
     for entry in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag in names and tag not in tags and kind in (3, 4):  # SHORT or LONG
-            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+            place = entry + 8
+            (length,) = struct.unpack_from(order + "I", data, entry + 4)
+            if tag in (_BITS, _FORMAT) and length > 2:  # of each sample, which take more room
+                (place,) = struct.unpack_from(order + "I", data, place)
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, place)
     return tags
 
 
@@ -198,9 +212,12 @@ def _read_bmp(data: Buffer) -> tuple[int, int]:
 
 
 def _read_tiff(data: Buffer) -> tuple[int, int]:
-    tags = _tiff_tags(data, (0x100, 0x101, 0x112))
+    tags = _tiff_tags(data, (0x100, 0x101, 0x112, _BITS, _FORMAT))
     if 0x100 not in tags or 0x101 not in tags:
         raise HeaderError("has a TIFF header without width or height")
+    if tags.get(_FORMAT) == _FLOAT:
+        kind = f"{tags[_BITS]}-bit float" if _BITS in tags else "float"
+        raise HeaderError(f"has {kind} samples; convert it to 8 or 16 bits")
     return _oriented(tags[0x101], tags[0x100], tags.get(0x112, 1))
 
 
@@ -223,11 +240,12 @@ def _read_webp(data: Buffer) -> tuple[int, int]:
     raise HeaderError(f"has a WebP header of an unknown kind, {bytes(kind)!r}")
 
 
+_TIFF = (b"II*\0", b"MM\0*")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _READERS = (
     (lambda head: head.startswith(b"\xff\xd8\xff"), _read_jpeg),
     (lambda head: head.startswith(_PNG), _read_png),
     (lambda head: head.startswith(b"BM"), _read_bmp),
-    (lambda head: head.startswith((b"II*\0", b"MM\0*")), _read_tiff),
+    (lambda head: head.startswith(_TIFF), _read_tiff),
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _read_webp),
 )

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from frcnn.data.faults import ImageError, Kind
-from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size
+from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size, sample_bits
 from frcnn.data.resizing import Size, reduction
 from frcnn.files import open_file, read_file
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 # A small file can unpack into gigabytes; the header tells before any memory is taken.
 MAX_PIXELS = 100_000_000
@@ -59,8 +59,8 @@ def image_size(path: str | os.PathLike, most: int = MAX_PIXELS) -> tuple[int, in
 def read_image(path: str | os.PathLike, most: int = MAX_PIXELS) -> np.ndarray:
     """Decode a picture, whatever its depth and channels.
 
-    Grey, palette, 16-bit and transparent pictures all become three 8-bit channels; an EXIF
-    orientation is applied.
+    Grey, palette, 16-bit and transparent pictures all become three 8-bit channels (16 bits are
+    divided by 256, whatever part of their range is used); an EXIF orientation is applied.
 
     Args:
         path: of the picture.
@@ -127,6 +127,11 @@ def read_grey(path: str | os.PathLike, least: int) -> np.ndarray:
     size = _checked_size(path, data)
     fitting = (by for by in (8, 4, 2) if data.startswith(_JPEG) and min(size) >= by * least)
     return _pixels(path, data, size, next(fitting, 1), _GREY)
+
+
+def has_16_bits(path: str | os.PathLike) -> bool:
+    """Whether the samples of a picture that can be read have 16 bits."""
+    return sample_bits(_read(path)[1]) == 16
 
 
 def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from frcnn.data.dataset import Dataset
+from frcnn.data.dataset import Dataset, why_nothing_to_train_on
 from frcnn.data.duplicates import Looks, like_groups
 from frcnn.data.faults import Kind, plural
 from frcnn.data.findings import Finding, finding
 from frcnn.data.images import SUFFIXES
 from frcnn.data.names import common_name, respellings
 from frcnn.data.voc import unlisted_annotations, voc_roots
+from frcnn.data.yolo import labels_without_picture
 
 TRAIN = "train"
 _OWN = (TRAIN, "val", "test")  # common names of splits that ought to share nothing
@@ -99,6 +100,17 @@ def like_pictures(paths: list[Path], looks: Looks, homes: Homes) -> list[Finding
     return found
 
 
+def dark_pictures(paths: Sequence[Path]) -> list[Finding]:
+    """Pictures of 16 bits that become nearly black with 8."""
+    if not paths:
+        return []
+    sentence = (
+        f"{plural(len(paths), 'picture')} of 16 bits that use a small part of them, and are "
+        f"nearly black with 8: {_names([*paths])}. Scale them to the full range."
+    )
+    return [finding(Kind.DARK, len(paths), sentence, paths)]
+
+
 def class_findings(splits: Mapping[str, Dataset]) -> list[Finding]:
     """Classes that one split alone has, and names that differ in their spelling only."""
     own = own_splits(splits)
@@ -127,6 +139,21 @@ def class_findings(splits: Mapping[str, Dataset]) -> list[Finding]:
     return found
 
 
+def nothing_to_train_on(splits: Mapping[str, Dataset]) -> list[Finding]:
+    """No object to learn in the training split, or in any where there is none of that name."""
+    trained = [split for name, split in splits.items() if common_name(name) == TRAIN]
+    samples = {sample.image: sample for split in trained or splits.values() for sample in split}
+    why = why_nothing_to_train_on(samples.values())
+    if why is None:
+        return []
+    place = " in the training split" if trained else ""
+    sentence = (
+        f"No object to train on{place}: {why}. Label what is to be found there, or clear the "
+        "flag (difficult, iscrowd) of the objects to be learnt."
+    )
+    return [finding(Kind.NOTHING, 1, sentence)]
+
+
 def empty_pictures(splits: Mapping[str, Dataset]) -> list[Finding]:
     """Pictures without objects: meant as such, or not labelled yet."""
     each = {sample.image: len(sample.labels) for split in splits.values() for sample in split}
@@ -141,7 +168,7 @@ def empty_pictures(splits: Mapping[str, Dataset]) -> list[Finding]:
 
 
 def unused_files(root: Path, splits: Mapping[str, Dataset]) -> list[Finding]:
-    """Annotations that no split lists, and pictures beside those used that have none."""
+    """Annotations that no split lists or that have no picture, and pictures that have none."""
     unlisted = unlisted_annotations(voc_roots(root))
     found = []
     if unlisted:
@@ -153,6 +180,13 @@ def unused_files(root: Path, splits: Mapping[str, Dataset]) -> list[Finding]:
     known = {sample.image for split in splits.values() for sample in split}
     known |= {path for split in splits.values() for path in split.unusable}
     annotated = {file.stem for root in voc_roots(root) for file in _annotations(root)}
+    lost = labels_without_picture(sorted(known))
+    if lost:
+        sentence = (
+            f"{plural(len(lost), 'label file')} without a picture: {_names(lost)}. Bring the "
+            "pictures back, or remove the labels."
+        )
+        found.append(finding(Kind.MISSING_PICTURE, len(lost), sentence, lost))
     without = [
         path for path in _pictures_beside(known) if path not in known and path.stem not in annotated
     ]

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 from frcnn.data.entries import Box, Entry, Object, Reading, Report, leaves_folder
 from frcnn.data.faults import DataError, Fault, Kind, plural
+from frcnn.data.images import SUFFIXES as PICTURES
 from frcnn.data.lookup import find_picture, pictures_below
-from frcnn.data.yolo_settings import MOST_CLASSES
+from frcnn.data.yolo_settings import MOST_CLASSES, NAME_LISTS
 from frcnn.files import read_file
 
 _MOST_LABELS = 1 << 24  # bytes of a picture's labels; a thousand polygons take one million
 _MOST_LIST = 1 << 28  # bytes
+_SUFFIXES = (".txt", ".TXT", ".Txt")  # file systems may tell them apart
 _MOST = 1.5  # of the picture; a box may overhang a little, but pixels are far more
 
 
@@ -72,14 +74,61 @@ def label_file(image: Path) -> Path | None:
     return None
 
 
+def labels_without_picture(images: Iterable[Path]) -> list[Path]:
+    """Label files below the same folders ``labels`` as those of these pictures, but of no picture.
+
+    Lists of pictures and of class names that lie there are none.
+    """
+    roots = {
+        (image.parents[up], _in_labels(image.parents[up]))
+        for image in images
+        if (up := _up_to_images(image)) is not None and label_file(image)
+    }
+    return [
+        Path(path, name)
+        for pictures, labels in sorted(roots)
+        for path, _, files in os.walk(labels)
+        for name in _without(files, {path, pictures / Path(path).relative_to(labels)})
+        if name not in NAME_LISTS and _holds_labels(Path(path, name))
+    ]
+
+
+def _without(files: Iterable[str], folders: Iterable[str | Path]) -> list[str]:
+    """The text files, sorted, with whose name there is no picture in these folders."""
+    beside = (os.listdir(folder) for folder in folders if os.path.isdir(folder))
+    pictures = (os.path.splitext(name) for names in beside for name in names)
+    stems = {stem for stem, suffix in pictures if suffix.lower() in PICTURES}
+    parts = ((name, *os.path.splitext(name)) for name in sorted(files))
+    return [name for name, stem, suffix in parts if suffix in _SUFFIXES and stem not in stems]
+
+
+def _holds_labels(file: Path) -> bool:
+    """Whether a text file is empty or begins with a row of numbers."""
+    try:
+        rows = (row.split() for row in _lines(file, _MOST_LABELS) if row.strip())
+        return all(math.isfinite(_number(cell)) for cell in next(rows, []))
+    except DataError:
+        return False
+
+
 def _label_files(image: Path) -> list[Path]:
-    folders = list(image.parent.parts)
-    beside = image.parent / f"{image.stem}.txt"  # with_suffix refuses "/"
-    if "images" not in folders:
-        return [beside]
-    last = len(folders) - 1 - folders[::-1].index("images")
-    folders[last] = "labels"
-    return [Path(*folders, beside.name), beside]
+    # with_suffix refuses "/"
+    beside = [image.parent / f"{image.stem}{suffix}" for suffix in _SUFFIXES]
+    up = _up_to_images(image)
+    if up is None:
+        return beside
+    folder = _in_labels(image.parents[up]) / image.parent.relative_to(image.parents[up])
+    return [*(folder / path.name for path in beside), *beside]
+
+
+def _up_to_images(image: Path) -> int | None:
+    """Which of a picture's parents is the innermost called ``images``."""
+    names = [parent.name for parent in image.parents]
+    return names.index("images") if "images" in names else None
+
+
+def _in_labels(images: Path) -> Path:
+    return images.parent / "labels"
 
 
 def _pictures(places: Sequence[Path], folders: Sequence[Path], report: Report) -> Iterator[Path]:

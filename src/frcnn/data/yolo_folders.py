@@ -29,12 +29,12 @@ class Places:
     Args:
         splits: folders and lists of pictures by split.
         unsplit: the same for a data set without splits.
-        missing: what a ``data.yaml`` names that does not exist.
+        remarks: what a ``data.yaml`` names that does not exist, or is in two places.
     """
 
     splits: dict[str, list[Path]]
     unsplit: tuple[Path, ...] = ()
-    missing: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def of(self, split: str | None) -> list[Path]:
         """The places of a split, or of all of them."""
@@ -62,7 +62,7 @@ def _source(folder: Path, file: Path | None) -> Source:
     roots = _roots(folder, settings)
     places = _stated(settings, roots)
     if not places.splits:
-        states = "; ".join(places.missing) or "it names no train, val or test pictures"
+        states = "; ".join(places.remarks) or "it names no train, val or test pictures"
         places = _layout(folder)
         if not _has_pictures(places):
             raise DataError(
@@ -72,7 +72,7 @@ def _source(folder: Path, file: Path | None) -> Source:
     names = settings.names or _listed_names(folder)
 
     def read(split: str | None, report: Report) -> Reading:
-        for problem in places.missing:
+        for problem in places.remarks:
             report(Fault(file or folder, problem, kind=Kind.READING))
         if names is None:
             report(
@@ -115,25 +115,34 @@ def _roots(folder: Path, settings: Settings) -> tuple[Path, ...]:
 def _stated(settings: Settings, roots: tuple[Path, ...]) -> Places:
     """The splits whose pictures exist; a key that is no usual split may be anything else."""
     splits: dict[str, list[Path]] = {}
-    missing = []
+    remarks = []
     for key, paths in settings.splits.items():
         found = [(path, _existing(path, roots)) for path in paths]
-        places = [place for _, place in found if place is not None]
+        places = [existing[0] for _, existing in found if existing]
         if places:
             splits[key] = places
         if places or key in _EXPECTED:
-            missing += [f"{key} is {path!r}, which does not exist" for path, at in found if not at]
-    return Places(splits, missing=tuple(missing))
+            remarks += [f"{key} is {path!r}, which does not exist" for path, at in found if not at]
+        remarks += [
+            f"{key} is {path!r}: {at[0]} is read, not {at[1]}" for path, at in found if len(at) > 1
+        ]
+    return Places(splits, remarks=tuple(remarks))
 
 
-def _existing(path: str, roots: tuple[Path, ...]) -> Path | None:
+def _existing(path: str, roots: tuple[Path, ...]) -> list[Path]:
+    """The place that a path means, and behind it another that it might."""
     relative = path.replace("\\", "/")
     for root in roots:
-        # Roboflow's paths begin with "../" though they start from the file's own folder.
-        for candidate in (root / relative, root / relative.removeprefix("../")):
-            if _is_place(candidate):
-                return candidate
-    return None
+        # Roboflow's paths begin with "../" though they start from the file's own folder; what is
+        # beside that folder may be of another data set.
+        found = [place for name in _readings(relative) if _is_place(place := root / name)]
+        if found:
+            return found
+    return []
+
+
+def _readings(relative: str) -> tuple[str, ...]:
+    return (relative.removeprefix("../"), relative) if relative.startswith("../") else (relative,)
 
 
 def _is_place(path: Path) -> bool:

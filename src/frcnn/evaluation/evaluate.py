@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from frcnn.evaluation.coco import coco_scores
+from frcnn.evaluation.matching import unknown_classes
 from frcnn.evaluation.plain import plain
 from frcnn.evaluation.voc import PrecisionRecall, average_precision, mean_ap, precision_recall
 from frcnn.structures import Detections, Sample
@@ -178,7 +179,6 @@ def evaluate_detections(
     classes = tuple(classes)
     curves = precision_recall(detections, samples, classes)
     coco = coco_scores(detections, samples, classes)
-    known = {name for found in detections for name in found.classes}
     per_class = _counts(curves, detections, samples)
     return Evaluation(
         voc07=_voc(curves, "07"),
@@ -189,7 +189,7 @@ def evaluate_detections(
         images=len(samples),
         boxes=sum(row["boxes"] for row in per_class.values()),
         detections=sum(len(found) for found in detections),
-        unknown_classes=tuple(name for name in classes if samples and name not in known),
+        unknown_classes=unknown_classes(detections, classes),
         seconds_per_image=seconds_per_image,
     )
 

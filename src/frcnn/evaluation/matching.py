@@ -24,6 +24,12 @@ def relabel(detections: Detections, classes: Sequence[str]) -> Detections:
     return Detections(detections.boxes[kept], detections.scores[kept], labels[kept], tuple(classes))
 
 
+def unknown_classes(detections: Sequence[Detections], classes: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``classes`` that the detector does not know; none where it found on no picture."""
+    known = {name for found in detections for name in found.classes}
+    return tuple(name for name in classes if detections and name not in known)
+
+
 def check_pairs(
     detections: Sequence[Detections], samples: Sequence[Sample], classes: Sequence[str]
 ) -> None:

@@ -12,6 +12,7 @@ from frcnn.data.dataset import (
     hold_out,
     open_dataset,
     training_split,
+    why_nothing_to_train_on,
 )
 from frcnn.data.names import common_name, match_split, respelled
 from frcnn.errors import UserError
@@ -52,8 +53,10 @@ def open_splits(config: Config, progress: Callable[[], None] | None = None) -> S
 
     train = opened(name)
     result = _with_validation(config, train, opened)
-    if not any((sample.labels[~sample.difficult] >= 0).any() for sample in result.train):
-        raise UserError(f"{config.data}: no image of the training split has an object.")
+    why = why_nothing_to_train_on(result.train)
+    if why is not None:
+        problem = f"no image of the training split has an object to train on: {why}"
+        raise UserError(f"{config.data}: {problem}.")
     return result
 
 
