@@ -234,9 +234,8 @@ def test_the_loss_that_is_not_finite_is_named_in_a_step_of_parts(data, tmp_path,
         return network
 
     monkeypatch.setattr(module, "build_network", spoiled)
-    with pytest.raises(TrainingError, match="step 1: rpn_objectness, roi_class") as stopped:
+    with pytest.raises(TrainingError, match=r"step 1: rpn_objectness\. Its images"):
         train(config(data, tmp_path / "run", parts=2), console())
-    assert "rpn_box" not in str(stopped.value)
 
 
 def test_bfloat16_trains_and_saves_float32(data, tmp_path):
