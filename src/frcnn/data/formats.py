@@ -18,7 +18,8 @@ EXPECTED = (
     "not); "
     "COCO: a .json file, or a folder with annotations/instances_*.json or "
     "SPLIT/_annotations.coco.json; "
-    "YOLO: a data.yaml, or a folder with images/ and labels/; "
+    "YOLO: a data.yaml, or a folder with images/ and labels/, or with classes.txt and labels "
+    "beside their pictures; "
     "or a .csv file of boxes, or a folder of them"
 )
 _SHOWN = 8  # names of what a folder holds
