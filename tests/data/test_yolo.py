@@ -408,3 +408,18 @@ def test_random_content_never_gives_another_error(one, settings_data, label):
     for sample in dataset:
         assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
         assert (sample.boxes >= 0).all() and (sample.boxes <= [64, 48, 64, 48]).all()
+
+
+@pytest.mark.parametrize("names", ["classes.txt", "obj.names"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_labels_beside_their_pictures_with_a_list_of_classes(yolo, names, split):
+    (yolo.root / split).mkdir(exist_ok=True)
+    yolo.add(f"{split}a.jpg", "1 0.5 0.5 0.25 0.5")
+    yolo.add(f"{split}b.jpg")
+    with pytest.raises(DataError, match="is no data set"):
+        open_dataset(yolo.root)
+    (yolo.root / names).write_text("cat\ndog\n")
+    data = open_dataset(yolo.root, split.strip("/") or None, strict=True)
+    assert available_splits(yolo.root) == (("train",) if split else ())
+    assert [len(sample.boxes) for sample in data] == [1, 0]
+    assert data.classes == ("cat", "dog") and data[0].labels.tolist() == [1]

@@ -150,10 +150,13 @@ def open_dataset(
     Args:
         path: one of
 
-            - a VOC root, or a folder with ``VOC2007`` and/or ``VOC2012`` below it (merged);
+            - a VOC root, or a folder with ``VOC2007`` and/or ``VOC2012`` below it (merged); VOC's
+              XML files beside their pictures, or in ``annotations`` beside ``images``, in one
+              folder or in one for each split;
             - a COCO JSON file, or a folder with ``annotations/instances_<split>.json`` or
               ``<split>/_annotations.coco.json``;
-            - a YOLO ``data.yaml``, or a folder with one, or with ``images`` and ``labels``;
+            - a YOLO ``data.yaml``, or a folder with one, or with ``images`` and ``labels``,
+              or with ``classes.txt`` and labels beside their pictures;
             - a ``.csv`` (or ``.txt``) file, or a folder of ``.csv`` files.
         split: for VOC a list of ``ImageSets/Main`` by its name; for COCO and CSV the file's name
             without ``instances_`` and the suffix, or its folder's; for YOLO a key of the

@@ -9,13 +9,17 @@ from frcnn.data.csv_file import csv_source
 from frcnn.data.entries import Source
 from frcnn.data.faults import DataError
 from frcnn.data.voc import YEARS, voc_source
+from frcnn.data.voc_folders import voc_folders_source
 from frcnn.data.yolo_folders import yolo_source
 
 EXPECTED = (
-    f"a VOC folder (Annotations/ in it, or in {' or '.join(YEARS)} below it); "
+    f"a VOC folder (Annotations/ in it, or in {' or '.join(YEARS)} below it; "
+    "or .xml files beside their pictures, or in annotations/ beside images/, split by folders or "
+    "not); "
     "COCO: a .json file, or a folder with annotations/instances_*.json or "
     "SPLIT/_annotations.coco.json; "
-    "YOLO: a data.yaml, or a folder with images/ and labels/; "
+    "YOLO: a data.yaml, or a folder with images/ and labels/, or with classes.txt and labels "
+    "beside their pictures; "
     "or a .csv file of boxes, or a folder of them"
 )
 _SHOWN = 8  # names of what a folder holds
@@ -24,12 +28,13 @@ _SHOWN = 8  # names of what a folder holds
 def find_source(path: Path) -> Source:
     """The data set at ``path``.
 
-    A folder in several formats is read as the first that fits: VOC, COCO, YOLO, CSV.
+    A folder in several formats is read as the first that fits: VOC, COCO, YOLO, VOC's files in
+    other folders, CSV.
 
     Raises:
         DataError: there is none, or its description cannot be used.
     """
-    for look in (voc_source, coco_source, yolo_source, csv_source):
+    for look in (voc_source, coco_source, yolo_source, voc_folders_source, csv_source):
         source = look(path)
         if source is not None:
             return source

@@ -101,11 +101,19 @@ def read_voc(roots: Iterable[Path], split: str | None, report: Report) -> Iterat
         report: called with one fault for each annotation that cannot be used.
     """
     for root in roots:
-        pictures = _pictures(root / "JPEGImages")
+        images = _images_of(root)
+        pictures = pictures_in(images)
         for name in _names(root, split, report):
-            entry = _read_annotation(root, name, pictures, report)
+            file = root / "Annotations" / f"{name}.xml"
+            entry = read_annotation(file, images, pictures.get(name, []), report)
             if entry is not None:
                 yield entry
+
+
+def _images_of(root: Path) -> Path:
+    """``JPEGImages``, or ``images`` where only that is there."""
+    named, other = root / "JPEGImages", root / "images"
+    return other if other.is_dir() and not named.is_dir() else named
 
 
 def _names(root: Path, split: str | None, report: Report) -> list[str]:
@@ -147,7 +155,7 @@ def _listed_name(root: Path, line: str) -> str:
     return re.sub(r"\s+(-1|0|1)$", "", line)
 
 
-def _pictures(folder: Path) -> dict[str, list[str]]:
+def pictures_in(folder: Path) -> dict[str, list[str]]:
     """File names of the pictures in ``folder``, by the name without its suffix."""
     found: dict[str, list[str]] = {}
     if folder.is_dir():
@@ -158,10 +166,15 @@ def _pictures(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def _read_annotation(
-    root: Path, name: str, pictures: dict[str, list[str]], report: Report
-) -> Entry | None:
-    file = root / "Annotations" / f"{name}.xml"
+def read_annotation(file: Path, images: Path, named: list[str], report: Report) -> Entry | None:
+    """Read one annotation; None if it cannot be used.
+
+    Args:
+        file: the annotation.
+        images: the folder of its picture.
+        named: the pictures there that have the annotation's name.
+        report: called with what is at fault.
+    """
     try:
         tree = fromstring(read_file(file, _MOST_XML))
     except FileNotFoundError:
@@ -175,7 +188,7 @@ def _read_annotation(
         report(Fault(file, f"is not well-formed XML ({error})", images=1))
     else:
         try:
-            image = _picture(root, name, tree, pictures)
+            image = _picture(file, images, tree, named)
         except DataError as error:
             report(Fault(file, str(error), images=1, kind=error.kind or Kind.MISSING_PICTURE))
         else:
@@ -184,18 +197,17 @@ def _read_annotation(
     return None
 
 
-def _picture(root: Path, name: str, tree: Element, pictures: dict[str, list[str]]) -> Path:
+def _picture(file: Path, images: Path, tree: Element, named: list[str]) -> Path:
     """The picture of the annotation's own name, else the one its <filename> states."""
     stated = (tree.findtext("filename") or "").strip()
-    named = pictures.get(name, [])
     if named:
-        return root / "JPEGImages" / (stated if stated in named else named[0])
+        return images / (stated if stated in named else named[0])
     if not stated:
-        raise DataError(f"has no picture {name}.* in JPEGImages and states no <filename>")
+        raise DataError(f"has no picture {file.stem}.* in {images.name} and states no <filename>")
     if leaves_folder(stated):
         problem = f"states <filename> {stated!r}, a path that leaves the data set"
         raise DataError(problem, Kind.OUTER_PATH)
-    return root / "JPEGImages" / stated
+    return images / stated
 
 
 def _stated_size(tree: Element) -> tuple[int, int] | None:

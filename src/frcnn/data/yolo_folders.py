@@ -153,7 +153,10 @@ def _is_place(path: Path) -> bool:
 
 
 def _layout(folder: Path) -> Places:
-    """The splits by folders named ``images`` that have ``labels`` beside them."""
+    """The splits by folders named ``images`` that have ``labels`` beside them.
+
+    Where there are none, a list of the classes shows that labels are beside their pictures.
+    """
     images, labels = folder / "images", folder / "labels"
     if images.is_dir() and labels.is_dir():
         # Pictures right there show that the folders below are no splits.
@@ -165,7 +168,16 @@ def _layout(folder: Path) -> Places:
         for part in folders_in(folder)
         if (part / "images").is_dir() and (part / "labels").is_dir()
     ]
+    if not found and any((folder / name).is_file() for name in NAME_LISTS):
+        return _beside(folder)
     return Places({part.name: [part / "images"] for part in found})
+
+
+def _beside(folder: Path) -> Places:
+    """Labels beside their pictures, as labelImg and Darknet have them: there, or in each split."""
+    if holds_pictures(folder):
+        return Places({}, (folder,))
+    return Places({part.name: [part] for part in folders_in(folder) if holds_pictures(part)})
 
 
 def _has_pictures(places: Places) -> bool:
