@@ -230,6 +230,11 @@ def contact_sheet(images: Sequence[np.ndarray], columns: int = 4, gap: int = 8) 
     return sheet
 
 
+def can_write(path: Path) -> bool:
+    """Whether the suffix names a picture format that ``save_image`` writes."""
+    return bool(path.suffix) and cv2.haveImageWriter(path.name)
+
+
 def save_image(path: str | Path, image: np.ndarray) -> Path:
     """Write a picture (uint8 (H, W, 3), RGB); its folder is made, the suffix names the format.
 
@@ -242,7 +247,7 @@ def save_image(path: str | Path, image: np.ndarray) -> Path:
     """
     path = Path(path)
     bgr = cv2.cvtColor(_checked(image), cv2.COLOR_RGB2BGR)
-    if not path.suffix or not cv2.haveImageWriter(path.name):
+    if not can_write(path):
         raise ValueError(
             f"Cannot write {path}: no picture format {path.suffix!r}. Use .jpg or .png."
         )

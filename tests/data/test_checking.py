@@ -26,7 +26,7 @@ def sizes(request, monkeypatch):
     asked = []
     monkeypatch.setattr(checking, "_WAIT", request.param)
 
-    def image_size(path):
+    def image_size(path, most):
         asked.append(path)
         number = int(path.stem)
         if number % 10 == 3:
@@ -56,7 +56,7 @@ def test_pictures_and_faults_come_in_order_and_each_counts(sizes):
 def test_pictures_of_a_slow_disk_are_waited_for_together(monkeypatch):
     together = threading.Barrier(4)
 
-    def image_size(path):
+    def image_size(path, most):
         lot, place = divmod(int(path.stem), checking._TOGETHER)
         if not lot:
             time.sleep(2 * checking._WAIT)

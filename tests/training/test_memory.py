@@ -240,7 +240,9 @@ def test_a_step_that_does_not_fit_is_taken_in_parts(whole, data, tmp_path, monke
     monkeypatch.setattr(
         Detector,
         "detect",
-        lambda self, paths, batch: together.append(batch) or detect(self, paths, batch=batch),
+        lambda self, paths, batch, **more: (
+            together.append(batch) or detect(self, paths, batch=batch, **more)
+        ),
     )
     other, text = trained(data, tmp_path / "parts")
     assert together == [2, 2]  # validation takes no more images at once than a step

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from frcnn.errors import UserError
+from frcnn.training.callbacks import History
 from frcnn.training.config import Config
 from frcnn.training.run import Run
 from frcnn.training.tracking import TRACKERS, Track, check_tracker, open_tracking
@@ -18,6 +19,8 @@ from frcnn.training.tracking import TRACKERS, Track, check_tracker, open_trackin
 
 class Rows:
     """Stands for the history."""
+
+    row = History.row
 
     def __init__(self):
         self.rows = []

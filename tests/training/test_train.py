@@ -104,7 +104,7 @@ def test_the_same_seed_repeats_a_run(data, tmp_path):
         run = frcnn.train(settings, quiet())
         histories.append([row["loss"] for row in rows_of(run)])
     assert histories[0] == histories[1]
-    assert not (tmp_path / "a" / "best.keras").exists()
+    assert not (tmp_path / "a" / "metrics.json").exists()
     assert frcnn.load(tmp_path / "a").classes == CLASSES
 
 

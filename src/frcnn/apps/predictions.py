@@ -10,8 +10,8 @@ from typing import Any
 
 from frcnn.console import counting
 from frcnn.data.faults import ImageError, plural
-from frcnn.data.images import SUFFIXES, read_image
-from frcnn.draw import draw_detections, save_image
+from frcnn.data.images import read_image
+from frcnn.draw import can_write, draw_detections, save_image
 from frcnn.errors import UserError, printable
 from frcnn.inference.pictures import PictureDetector
 from frcnn.structures import Detections
@@ -135,7 +135,7 @@ def _unused_name(path: Path, used: set[str]) -> str:
 
     A suffix that names no format to write, as ``.jfif``, or none, becomes ``.jpg``.
     """
-    suffix = path.suffix if path.suffix.lower() in SUFFIXES else SUFFIXES[0]
+    suffix = path.suffix if can_write(path) else ".jpg"
     name, number = path.stem + suffix, 1
     while name in used:
         number += 1
