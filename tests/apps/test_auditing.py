@@ -101,4 +101,4 @@ def test_a_training_says_what_is_amiss(small, tmp_path):
 def test_a_training_of_few_steps_is_told_how_many_epochs_make_enough():
     assert few_steps(10, 20) is None
     assert few_steps(10, 6).startswith("10 epochs of 6 are 60 steps")
-    assert "--epochs 84 makes 500" in few_steps(10, 6)
+    assert "--epochs 84 makes 504" in few_steps(10, 6)

@@ -1,5 +1,6 @@
 """Annotations in VOC's format that lie beside their pictures, or in folders of other names."""
 
+import os
 import shutil
 
 import numpy as np
@@ -83,3 +84,25 @@ def test_yolo_beside_a_stray_xml_file_stays_yolo(voc, tmp_path):
     (tmp_path / "mine" / "labels" / "000.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     assert folder.is_dir()
     assert sum(open_dataset(tmp_path / "mine").box_counts().values()) == 1
+
+
+def test_a_damaged_file_before_the_others_does_not_hide_them(voc, tmp_path):
+    folder = beside(voc, tmp_path / "mine", range(3))
+    (folder / "000.xml").write_bytes(b"")
+    dataset = open_dataset(folder)
+    assert [sample.image.name for sample in dataset] == ["001.png", "002.png"]
+    assert "000.xml" in str(dataset.faults[0])
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(voc, tmp_path, monkeypatch):
+    beside(voc, tmp_path / "export" / "train", range(2))
+    (tmp_path / "export" / "lost+found").mkdir()
+    look = os.listdir
+
+    def refuse(folder):
+        if str(folder).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return look(folder)
+
+    monkeypatch.setattr("frcnn.data.voc_folders.os.listdir", refuse)
+    assert available_splits(tmp_path / "export") == ("train",)

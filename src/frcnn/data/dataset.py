@@ -63,10 +63,10 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of its classes and of each sample's file name, size, boxes and labels."""
-        digest = hashlib.sha256(repr(self.classes).encode("utf-8", "surrogateescape"))
+        digest = hashlib.sha256(repr(self.classes).encode())
         for sample in self.samples:
             known = sample.image.name, sample.size, sample.boxes.shape
-            digest.update(repr(known).encode("utf-8", "surrogateescape"))
+            digest.update(repr(known).encode())
             for array in (sample.boxes, sample.labels, sample.difficult):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()

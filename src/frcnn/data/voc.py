@@ -26,7 +26,7 @@ YEARS = ("VOC2007", "VOC2012")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 # Bytes. A hundred objects take 30 thousand; in memory XML takes up to fifty times its size.
-_MOST_XML = 1 << 23
+MOST_XML = 1 << 23
 _MOST_LIST = 1 << 28
 _LINE = 10_000  # characters; no name is as long
 _SHOWN = 5  # names in a message
@@ -176,7 +176,7 @@ def read_annotation(file: Path, images: Path, named: list[str], report: Report) 
         report: called with what is at fault.
     """
     try:
-        tree = fromstring(read_file(file, _MOST_XML))
+        tree = fromstring(read_file(file, MOST_XML))
     except FileNotFoundError:
         problem = "does not exist, but the split lists it"
         report(Fault(file, problem, images=1, kind=Kind.MISSING_ANNOTATION))

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from frcnn.data.entries import Entry, Reading, Report, Source
 from frcnn.data.lookup import folders_in
-from frcnn.data.voc import pictures_in, read_annotation
+from frcnn.data.voc import MOST_XML, pictures_in, read_annotation
+from frcnn.files import open_file
 
 _ANNOTATIONS, _IMAGES = "annotations", "images"  # in whatever case
 _ROOT = re.compile(rb"<annotation[\s>]")
+_LOOKED_AT = 8  # files, of which some may be damaged
 _HEAD = 4096  # bytes of a file in which its root is
 
 # A folder of annotations, and that of their pictures.
@@ -42,20 +44,27 @@ def voc_folders_source(path: Path) -> Source | None:
 
 def _place(folder: Path) -> Place | None:
     """Where the annotations of a folder and their pictures are, if it has any."""
-    inside = {part.name.lower(): part for part in folders_in(folder)}
-    apart = inside.get(_ANNOTATIONS), inside.get(_IMAGES)
-    if apart[0] and apart[1] and _holds_annotations(apart[0]):
-        return apart[0], apart[1]
-    return (folder, folder) if _holds_annotations(folder) else None
+    try:
+        inside = {part.name.lower(): part for part in folders_in(folder)}
+        annotations, images = inside.get(_ANNOTATIONS), inside.get(_IMAGES)
+        if annotations and images and _holds_annotations(annotations):
+            return annotations, images
+        return (folder, folder) if _holds_annotations(folder) else None
+    except OSError:  # a folder that may not be looked into
+        return None
 
 
 def _holds_annotations(folder: Path) -> bool:
-    """Whether the first XML file of a folder is an annotation of VOC's."""
-    first = next(iter(_files(folder)), None)
-    if first is None or not first.is_file():
+    """Whether one of the first XML files of a folder is an annotation of VOC's."""
+    return any(_is_annotation(file) for file in _files(folder)[:_LOOKED_AT])
+
+
+def _is_annotation(file: Path) -> bool:
+    try:
+        with open_file(file, MOST_XML) as opened:
+            return bool(_ROOT.search(opened.read(_HEAD)))
+    except OSError:  # what is wrong with it is said when it is read
         return False
-    with first.open("rb") as file:
-        return bool(_ROOT.search(file.read(_HEAD)))
 
 
 def _files(folder: Path) -> list[Path]:

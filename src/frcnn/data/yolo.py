@@ -56,7 +56,7 @@ def read_yolo(
             objects = tuple(_objects(file, rows, names, keypoints, numbers, report))
             entries.append(Entry(image, file, objects, shares=True))
     if entries and not labelled:
-        expected = _label_files(entries[0].image)[0]
+        expected = next(_label_files(entries[0].image))
         raise DataError(
             f"{places[0]}: none of its {plural(len(entries), 'picture')} has labels; the first of "
             f"them would be in {expected}"
@@ -68,10 +68,7 @@ def read_yolo(
 
 def label_file(image: Path) -> Path | None:
     """The file with a picture's labels: below ``labels`` in place of ``images``, or beside it."""
-    for path in _label_files(image):
-        if os.path.isfile(path):
-            return path
-    return None
+    return next((path for path in _label_files(image) if os.path.isfile(path)), None)
 
 
 def labels_without_picture(images: Iterable[Path]) -> list[Path]:
@@ -79,14 +76,15 @@ def labels_without_picture(images: Iterable[Path]) -> list[Path]:
 
     Lists of pictures and of class names that lie there are none.
     """
-    roots = {
-        (image.parents[up], _in_labels(image.parents[up]))
+    above = {
+        around[0]
         for image in images
-        if (up := _up_to_images(image)) is not None and label_file(image)
+        if (around := _around_images(image.parent)) and label_file(image)
     }
+    roots = [(Path(*parts, "images"), Path(*parts, "labels")) for parts in sorted(above)]
     return [
         Path(path, name)
-        for pictures, labels in sorted(roots)
+        for pictures, labels in roots
         for path, _, files in os.walk(labels)
         for name in _without(files, {path, pictures / Path(path).relative_to(labels)})
         if name not in NAME_LISTS and _holds_labels(Path(path, name))
@@ -111,24 +109,21 @@ def _holds_labels(file: Path) -> bool:
         return False
 
 
-def _label_files(image: Path) -> list[Path]:
-    # with_suffix refuses "/"
-    beside = [image.parent / f"{image.stem}{suffix}" for suffix in _SUFFIXES]
-    up = _up_to_images(image)
-    if up is None:
-        return beside
-    folder = _in_labels(image.parents[up]) / image.parent.relative_to(image.parents[up])
-    return [*(folder / path.name for path in beside), *beside]
+def _label_files(image: Path) -> Iterator[Path]:
+    folder, around = image.parent, _around_images(image.parent)
+    folders = [folder] if around is None else [Path(*around[0], "labels", *around[1]), folder]
+    for place in folders:
+        for suffix in _SUFFIXES:
+            yield place / f"{image.stem}{suffix}"  # with_suffix refuses "/"
 
 
-def _up_to_images(image: Path) -> int | None:
-    """Which of a picture's parents is the innermost called ``images``."""
-    names = [parent.name for parent in image.parents]
-    return names.index("images") if "images" in names else None
-
-
-def _in_labels(images: Path) -> Path:
-    return images.parent / "labels"
+def _around_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The parts of a path above and below the innermost ``images`` in it, if there is one."""
+    parts = folder.parts
+    if "images" not in parts:
+        return None
+    place = len(parts) - 1 - parts[::-1].index("images")
+    return parts[:place], parts[place + 1 :]
 
 
 def _pictures(places: Sequence[Path], folders: Sequence[Path], report: Report) -> Iterator[Path]:

@@ -17,9 +17,10 @@ def few_steps(epochs: int, steps: int) -> str | None:
     """A sentence where so many epochs of so many steps are few for a detector, else None."""
     if epochs * steps >= FEW_STEPS:
         return None
+    enough = -(-ENOUGH_STEPS // steps)
     return (
         f"{epochs} epochs of {steps} are {epochs * steps} steps, few for a detector: "
-        f"--epochs {-(-ENOUGH_STEPS // steps)} makes {ENOUGH_STEPS}, which usually find more."
+        f"--epochs {enough} makes {enough * steps}, which usually find more."
     )
 
 
