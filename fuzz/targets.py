@@ -192,6 +192,59 @@ def _exported(folder: Path, kind: str) -> Target:
     return [path.read_bytes()], read
 
 
+def keras(folder: Path) -> Target:
+    """The configuration of a trained detector, beside its weights."""
+    import zipfile
+
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from frcnn.models.detector import DetectionModel, read_model
+    from tiny import tiny_detector
+
+    path = folder / "a.keras"
+    folder.mkdir(exist_ok=True)
+    tiny_detector().save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+
+    def read(data: bytes) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, data if name == "config.json" else content)
+        try:
+            assert isinstance(read_model(path), DetectionModel)
+        except UserError as error:
+            _check_message(error)
+
+    return [members["config.json"]], read
+
+
+def video(folder: Path) -> Target:
+    """A film, of which at most ten frames are decoded."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import films
+    from frcnn.inference.video import open_video
+
+    folder.mkdir(exist_ok=True)
+    path = folder / "a.mp4"  # the content counts
+    frames = [films.level(value, SIDES) for value in (0, 200)]
+    kinds = {"mp4": "libx264", "mkv": "libx264", "avi": "mpeg4", "mpg": "mpeg1video"}
+    seeds = [
+        films.write_film(folder / f"seed.{suffix}", frames, rate=25, codec=codec).read_bytes()
+        for suffix, codec in kinds.items()
+    ]
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            with open_video(path) as opened:
+                for frame, _ in zip(opened.frames(), range(10)):
+                    assert frame.image.dtype == np.uint8 and frame.image.shape[2] == 3
+        except UserError as error:
+            _check_message(error)
+
+    return seeds, read
+
+
 def state(folder: Path) -> Target:
     """The state of a training, under a checksum that is always right."""
     path = folder / "training.state"
@@ -344,6 +397,6 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     each.__name__: each
     for each in (
         *(voc, voc_list, coco, yolo, yaml, csv, images, config, artefact, onnx, openvino, state),
-        *(keras_h5, torch_pickle, pickle, safetensors),
+        *(keras, keras_h5, torch_pickle, pickle, safetensors, video),
     )
 }

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from frcnn.errors import UserError
 from frcnn.models.detector import DetectionModel, read_model
+from hostile import fenced
 from tiny import CLASSES, tiny_detector
 
 pytestmark = pytest.mark.backend
@@ -186,6 +187,32 @@ def test_members_that_no_detector_has_are_refused(sound, tmp_path, name):
     before = sorted(tmp_path.parent.rglob("*"))
     assert_refused(path, "has a member .*which no detector has")
     assert sorted(tmp_path.parent.rglob("*")) == before
+
+
+MORE = "its layers need weights of .* bytes, and it has"
+WIDTHS = {
+    "a convolution": ("filters", 10**9, "incompatible with the layer"),  # the next one
+    "a window": ("kernel_size", [30_000, 30_000], MORE),
+    "a dense layer": ("units", [10**5, 10**5], MORE),
+}
+
+
+@pytest.mark.parametrize("kind", WIDTHS)
+def test_layers_larger_than_their_weights_are_refused(sound, tmp_path, kind):
+    """They would take their memory before Keras finds that the file has fewer."""
+    key, value, message = WIDTHS[kind]
+
+    def widen(item):
+        for name, inner in item.items() if isinstance(item, dict) else enumerate(item):
+            if name == key:
+                item[name] = value
+            elif isinstance(inner, (dict, list)):
+                widen(inner)
+
+    path = altered(tmp_path / "wide.keras", sound, widen)
+    with fenced():
+        assert_refused(path, message)
+    read_model(sound)  # nothing is left of it that Keras would make now
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])

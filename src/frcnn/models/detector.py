@@ -10,7 +10,7 @@ from keras import ops
 
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
-from frcnn.models.keras_archive import archived_class
+from frcnn.models.keras_archive import check_weights, class_name, read_config
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.nms import nms
 from frcnn.ops.soft_nms import soft_nms
@@ -184,8 +184,10 @@ def read_model(path: str | Path) -> DetectionModel:
     if not path.is_file():
         raise UserError(f"There is no model file {path}.")
     try:
-        kind = archived_class(path)
+        config = read_config(path)
+        kind = class_name(config)
         if kind == keras.saving.get_registered_name(DetectionModel):
+            check_weights(path, config)
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
             if isinstance(model, DetectionModel):
                 return model

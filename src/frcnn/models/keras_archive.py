@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-_MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
+import keras
+
+_WEIGHTS = "model.weights.h5"
+_MEMBERS = {"metadata.json", "config.json", _WEIGHTS}
 # Keras writes its archives uncompressed, and weights that were compressed later hardly shrink.
 _MAX_EXPANSION = 16
 
 
-def archived_class(path: str | Path) -> str:
-    """The name that the class of an archived model is registered under, else its plain name.
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The configuration of an archived model.
 
     A file from elsewhere may hold any model, and Keras builds it, whatever its layers do, before
-    one can see which it is. So this is asked first. The archive has to be as Keras writes it for
-    a model without assets; others are unpacked to the disk.
+    one can see which it is. So this is looked at first. The archive has to be as Keras writes it
+    for a model without assets; others are unpacked to the disk.
 
     Raises:
         ValueError: it has other members, or unpacks to far more than its size.
@@ -33,4 +39,39 @@ def archived_class(path: str | Path) -> str:
         config = json.loads(archive.read("config.json"))
     if not isinstance(config, dict):
         raise ValueError("its config.json describes no object")
+    return config
+
+
+def class_name(config: dict[str, Any]) -> str:
+    """The name that the class of a model is registered under, else its plain name."""
     return str(config.get("registered_name") or config.get("class_name"))
+
+
+def check_weights(path: str | Path, config: dict[str, Any]) -> None:
+    """Refuse a model whose layers are larger than the weights that the archive has for them.
+
+    Keras makes the weights of each layer, as wide as the configuration says, before it reads any.
+    Here the model is built without them: its variables have a shape and no memory. What Keras
+    remembers of such variables it remembers for the thread, and it is forgotten with that.
+
+    Raises:
+        ValueError: the archive has less than half of the bytes.
+        Exception: what the layers raise that cannot be built.
+    """
+
+    def bytes_of_variables() -> int:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        return sum(math.prod(each.shape) * _bytes(each.dtype) for each in model.variables)
+
+    with ThreadPoolExecutor(1) as thread:
+        needed = thread.submit(bytes_of_variables).result()
+    with zipfile.ZipFile(path) as archive:
+        stored = archive.getinfo(_WEIGHTS).file_size
+    if needed > 2 * stored:
+        raise ValueError(f"its layers need weights of {needed:,} bytes, and it has {stored:,}")
+
+
+def _bytes(dtype: str) -> int:
+    digits = "".join(filter(str.isdigit, dtype.partition("_")[0]))
+    return math.ceil(int(digits) / 8) if digits else 1
