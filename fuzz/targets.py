@@ -237,7 +237,7 @@ def video(folder: Path) -> Target:
         path.write_bytes(data)
         try:
             with open_video(path) as opened:
-                for frame, _ in zip(opened.frames(), range(10)):
+                for frame, _ in zip(opened.frames(), range(10), strict=False):
                     assert frame.image.dtype == np.uint8 and frame.image.shape[2] == 3
         except UserError as error:
             _check_message(error)
