@@ -151,6 +151,13 @@ def test_dict_as_python_2_wrote_it_is_read(tmp_path):
     np.testing.assert_array_equal(read_torch_pickle(path)["a"], [0, 1, 2, 3])
 
 
+@pytest.mark.parametrize("items", [b")", b"}", b"U\x01a", b"K\x05"])
+def test_items_of_a_dict_that_are_no_list(tmp_path, items):
+    path = archive(tmp_path / "a.pth", b"\x80\x02ccollections\nOrderedDict\n" + items + b"\x85R.")
+    with pytest.raises(ValueError, match="its pickle is malformed at REDUCE"):
+        read_torch_pickle(path)
+
+
 class Hostile:
     """Unpickles into whatever ``call`` does."""
 

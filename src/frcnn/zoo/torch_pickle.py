@@ -143,6 +143,8 @@ def _ordered_dict(pairs: list | None = None) -> dict:
     """An OrderedDict; Python 2 wrote its items as an argument."""
     if pairs is None:
         return {}
+    if not isinstance(pairs, list):
+        raise TypeError
     items = pairs_to_dict(pairs)
     pairs.clear()  # or a small file could have a long list copied over and over
     return items
