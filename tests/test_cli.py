@@ -160,6 +160,8 @@ def test_a_backend_that_keras_misses_is_a_sentence(backend, monkeypatch):
         (["train", "nowhere"], "nowhere"),
         (["train", "nowhere", "--epochs", "0"], "--epochs must be at least 1"),
         (["predict", "nowhere", "nothing.jpg"], "no file or folder nothing.jpg"),
+        (["predict", "nowhere", "a.jpg", "--score", "50"], "--score is a share, from 0 to 1"),
+        (["predict", "nowhere", "a.jpg", "--score", "nan"], "Received: nan"),
         (["evaluate", "nowhere", "nowhere"], "neither a run folder, a .keras file"),
         (["presets", "--loud"], "--loud"),
     ],

@@ -46,7 +46,9 @@ def test_the_commands_measure_what_can_be_read(data, tmp_path, capsys):
     main(["evaluate", model, str(data), "--json", str(figures), "--diagnose"])
     measured = json.loads(figures.read_text())
     assert (measured["images"], measured["boxes"]) == (4, 8)
+    assert [line.partition(":")[0][-7:] for line in measured["left_out"]] == ["001.png", "004.png"]
     main(["compare", model, model, str(data), "--json", str(figures)])
+    assert json.loads(figures.read_text())["left_out"] == measured["left_out"]
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", model, str(data), "--strict"])
     assert ended.value.code == 2 and "001.png" in capsys.readouterr().err

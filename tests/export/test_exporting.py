@@ -8,11 +8,12 @@ import pytest
 import frcnn
 from frcnn.apps import exporting
 from frcnn.cli import main
+from frcnn.data.faults import DataError
 from frcnn.errors import UserError
 from frcnn.export import checked
 from frcnn.export.wishes import Wishes
 from frcnn.inference.predict import Detector
-from tiny import tiny_detector, tiny_network, write_voc
+from tiny import damage, tiny_detector, tiny_network, write_voc
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,19 @@ def test_eight_bits_on_the_data_that_calibrates(file, data, tmp_path):
     path, report = exporting.export_run(str(file), Wishes("onnx", int8=str(data)), str(out))
     assert path == out and report.artefact.precision == "int8"
     assert "the 2 images of" in report.pictures and "int8" in str(report)
+
+
+def test_damaged_pictures_are_left_out_and_named(file, data, tmp_path, capsys):
+    out = str(tmp_path / "small.onnx")
+    for name in ("000.png", "002.png"):  # of those to calibrate on, and of those to compare on
+        damage(data / "JPEGImages" / name)
+    _, report = exporting.export_run(str(file), Wishes("onnx", int8=str(data)), out)
+    assert report.pictures.startswith("1 of the 2 images of")
+    said = capsys.readouterr().out
+    assert "000.png" in said and "002.png" in said
+    damage(data / "JPEGImages/003.png")
+    with pytest.raises(DataError, match="none of its 2 images can be read"):
+        exporting.export_run(str(file), Wishes("onnx"), out, str(data))
 
 
 def test_which_file_and_which_pictures(file, tmp_path):

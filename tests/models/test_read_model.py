@@ -190,6 +190,16 @@ def test_members_that_no_detector_has_are_refused(sound, tmp_path, name):
 
 
 MORE = "its layers need weights of .* bytes, and it has"
+
+
+def test_no_weights_are_drawn_that_are_read_next(sound):
+    np.random.seed(3)
+    expected = np.random.uniform()
+    np.random.seed(3)
+    read_model(sound)
+    assert np.random.uniform() == expected
+
+
 WIDTHS = {
     "a convolution": ("filters", 10**9, "incompatible with the layer"),  # the next one
     "a window": ("kernel_size", [30_000, 30_000], MORE),

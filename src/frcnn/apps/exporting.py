@@ -12,6 +12,7 @@ import numpy as np
 from frcnn.console import counting
 from frcnn.data.dataset import Dataset, available_splits, open_dataset
 from frcnn.data.demo import generate_demo
+from frcnn.data.faults import ImageError, describe_faults
 from frcnn.data.images import read_image
 from frcnn.data.names import match_split
 from frcnn.errors import UserError
@@ -22,6 +23,7 @@ from frcnn.export.verdict import Report
 from frcnn.export.wishes import Wishes
 from frcnn.inference.artefact import Artefact
 from frcnn.inference.pictures import Preparation
+from frcnn.inference.seen import readable
 from frcnn.training.config import Config
 from frcnn.training.run import Run
 from frcnn.training.splits import open_splits
@@ -126,10 +128,19 @@ def _open(data: str, wanted: str) -> Dataset:
 
 
 def _some(dataset: Dataset, count: int) -> Dataset:
-    """At most so many of the pictures, from all over."""
-    if len(dataset) <= count:
-        return dataset
-    return dataset.subset(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    """At most so many of the pictures, from all over, without those that cannot be read."""
+    if len(dataset) > count:
+        dataset = dataset.subset(np.linspace(0, len(dataset) - 1, count).round().astype(int))
+    errors: dict[int, ImageError] = {}
+    for index, sample in enumerate(dataset):
+        try:
+            read_image(sample.image)
+        except ImageError as error:
+            errors[index] = error
+    chosen, faults = readable(dataset, errors)
+    if faults:
+        print(describe_faults(faults))
+    return chosen
 
 
 def _batches(dataset: Dataset, artefact: Artefact) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -29,7 +29,7 @@ class Evaluate:
         split: the images: test, val or another split of the data. Left out: all.
         diagnose: say what limits the detector, the worst first, and what addresses it; the tables
             behind it go to --json too.
-        json: write the figures to this file.
+        json: write the figures to this file, and which images could not be read.
         strict: stop at the first broken sample.
         tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
             larger than the network sees.
@@ -58,7 +58,7 @@ class Compare:
         second: another.
         data: a data set in VOC's, COCO's, YOLO's or a CSV format, as for training.
         split: the images: test, val or another split of the data. Left out: all.
-        json: write the figures to this file.
+        json: write the figures to this file, and which images could not be read.
         strict: stop at the first broken sample.
     """
 
@@ -115,10 +115,10 @@ def evaluate(arguments: Evaluate) -> None:
     detector = _views(arguments).of(load(arguments.run))
     dataset = _labelled(arguments, detector.most_pixels)
     print(dataset.summary())
-    (dataset, found, _), seconds = detect_dataset(detector, dataset, arguments.strict)
+    (dataset, found, faults), seconds = detect_dataset(detector, dataset, arguments.strict)
     result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
     print(result)
-    figures = result.to_dict()
+    figures = {**result.to_dict(), "left_out": [str(fault) for fault in faults]}
     if arguments.diagnose:
         from frcnn.apps.diagnosing import diagnose
 
@@ -139,13 +139,14 @@ def compare(arguments: Compare) -> None:
 
     dataset = _labelled(arguments, MAX_PIXELS)
     print(dataset.summary())
-    (dataset, first, _), _ = detect_dataset(load(arguments.first), dataset, arguments.strict)
+    (dataset, first, faults), _ = detect_dataset(load(arguments.first), dataset, arguments.strict)
     # What the first has read the second must: both are compared on the same images.
     (_, second, _), _ = detect_dataset(load(arguments.second), dataset, strict=True)
     result = compare(first, second, dataset.samples, dataset.classes)
     print(result)
     if arguments.json:
-        write_json(arguments.json, plain(result.to_dict()))
+        left_out = [str(fault) for fault in faults]
+        write_json(arguments.json, {**plain(result.to_dict()), "left_out": left_out})
 
 
 def _labelled(arguments: Evaluate | Compare, most: int) -> Dataset:
@@ -170,6 +171,8 @@ def predict(arguments: Predict) -> None:
     from frcnn.inference.sources import find_images
     from frcnn.inference.video import is_video
 
+    if not 0 <= arguments.score <= 1:
+        raise UserError(f"--score is a share, from 0 to 1. Received: {arguments.score}.")
     if any(map(is_video, arguments.images)):
         return _predict_video(arguments)
     if arguments.track:

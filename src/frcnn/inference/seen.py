@@ -40,12 +40,24 @@ def seen(dataset: Dataset, found: Sequence[Detections], errors: Mapping[int, Ima
     """
     if not errors:
         return Seen(dataset, list(found))
+    kept, faults = readable(dataset, errors)
+    return Seen(kept, [each for index, each in enumerate(found) if index not in errors], faults)
+
+
+def readable(
+    dataset: Dataset, errors: Mapping[int, ImageError]
+) -> tuple[Dataset, tuple[Fault, ...]]:
+    """The pictures without those that could not be read, and what is wrong with these.
+
+    Raises:
+        DataError: no picture could be read.
+    """
     faults = tuple(
         Fault(error.file, error.problem, images=1, kind=error.kind)
         for _, error in sorted(errors.items())
     )
     kept = [index for index in range(len(dataset)) if index not in errors]
-    if not kept:
+    if faults and not kept:
         count = plural(len(dataset), "image")
         raise DataError(f"{dataset.root}: none of its {count} can be read; the first: {faults[0]}")
-    return Seen(dataset.subset(kept), [found[index] for index in kept], faults)
+    return dataset.subset(kept), faults

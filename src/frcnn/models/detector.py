@@ -10,6 +10,7 @@ from keras import ops
 
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
+from frcnn.models.initializers import undrawn
 from frcnn.models.keras_archive import check_weights, class_name, read_config
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.nms import nms
@@ -188,7 +189,8 @@ def read_model(path: str | Path) -> DetectionModel:
         kind = class_name(config)
         if kind == keras.saving.get_registered_name(DetectionModel):
             check_weights(path, config)
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            with undrawn():
+                model = keras.saving.load_model(path, compile=False, safe_mode=True)
             if isinstance(model, DetectionModel):
                 return model
             kind = type(model).__name__

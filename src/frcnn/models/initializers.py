@@ -7,6 +7,9 @@ which ``keras.utils.set_random_seed`` also seeds.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import keras
 import numpy as np
@@ -15,6 +18,22 @@ from keras import ops
 # Of pixels 0..255 of photographs, for a first kernel that is given them with their mean taken off
 # but not scaled: it is made so much smaller.
 PIXEL_DEVIATION = 58.0
+
+
+_undrawn: ContextVar[bool] = ContextVar("undrawn", default=False)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Layers built within have zeros: their weights are read from a file next.
+
+    Drawing a ResNet-50's is a third of the time that it takes to open one.
+    """
+    before = _undrawn.set(True)
+    try:
+        yield
+    finally:
+        _undrawn.reset(before)
 
 
 @keras.saving.register_keras_serializable(package="frcnn")
@@ -30,6 +49,8 @@ class Normal(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None):
         """Weights of this shape."""
+        if _undrawn.get():
+            return ops.zeros(shape, dtype)
         return ops.convert_to_tensor(np.random.normal(0.0, self.stddev, shape), dtype)
 
     def get_config(self):
@@ -52,6 +73,8 @@ class Uniform(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None):
         """Weights of this shape, outputs last."""
+        if _undrawn.get():
+            return ops.zeros(shape, dtype)
         inputs = math.prod(shape[: 2 if self.depthwise else -1])
         limit = math.sqrt(3.0 * self.scale / inputs)
         return ops.convert_to_tensor(np.random.uniform(-limit, limit, shape), dtype)
