@@ -60,6 +60,16 @@ def test_bg_and_empty_cells_are_pictures_without_objects(folder):
     assert dataset.classes == ("cat",)
 
 
+@pytest.mark.parametrize("classes", ["cat,0\ndog,1\n", "ClassName,ID\ncat,0\n", "/m/01yrx,cat\n"])
+def test_a_list_of_classes_beside_them_is_no_split(folder, classes):
+    path = written(folder, "images/a.jpg,1,2,30,40,cat")
+    (folder / "classes.csv").write_text(classes)
+    assert available_splits(folder) == (path.stem,)
+    assert [len(open_dataset(each, strict=True)) for each in (folder, path)] == [1, 1]
+    with pytest.raises(DataError, match="classes.csv"):
+        open_dataset(folder / "classes.csv")
+
+
 def test_absolute_paths_are_taken(folder, tmp_path):
     path = written(folder, f"{tmp_path}/images/a.jpg,1,2,30,40,cat")
     assert open_dataset(path, strict=True)[0].image == tmp_path / "images/a.jpg"

@@ -188,8 +188,20 @@ def _is_number(cell: str) -> bool:
 
 
 def _by_split(files: list[Path]) -> dict[str, Path]:
-    shown = (file for file in files if file.is_file() and not file.name.startswith("."))
+    """The files by their splits' names; a list of classes beside them is none."""
+    shown = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    if len(shown) > 1:
+        shown = [file for file in shown if not _lists_classes(file)]
     return {_split_name(file): file for file in shown}
+
+
+def _lists_classes(file: Path) -> bool:
+    """Whether a row has two cells, a name and a number or a name, as in keras-retinanet's."""
+    try:
+        _, row = next(_rows(file), (0, []))
+    except DataError:
+        return False
+    return len(row) == 2
 
 
 def _split_name(file: Path) -> str:
