@@ -152,6 +152,17 @@ def test_names_are_text_whatever_yaml_makes_of_them(one):
     assert open_dataset(one.root).classes == ("no", "1", "1.50", "null", "~", "2024-01-01", "ünï")
 
 
+def test_classes_counted_from_1_are_refused(one):
+    """Else each name would stand for the class behind its own, and the last have no box."""
+    box = ".5 .5 .2 .2"
+    one.add("images/train/a.jpg", f"1 {box}", f"2 {box}")
+    with pytest.raises(DataError, match="each class from 1 to 2 and never 0.*2 names.*'cat'"):
+        open_dataset(one.root)
+    for numbers in ([1], [0, 1, 2], [2]):
+        one.add("images/train/a.jpg", *(f"{number} {box}" for number in numbers))
+        assert open_dataset(one.root).classes == ("cat", "dog")
+
+
 def test_numbers_of_classes_may_have_gaps(one):
     one.add("images/train/b.jpg", "90 0.5 0.5 0.25 0.5", "7 0.5 0.5 0.25 0.5")
     one.yaml("train: images/train\nnames: {90: dog, 0: cat}\n")

@@ -42,7 +42,8 @@ def read_yolo(
         keypoints: the numbers behind a row's box are keypoints, not a polygon.
 
     Raises:
-        DataError: a list that is no text, or pictures none of which has labels.
+        DataError: a list that is no text, pictures none of which has labels, or classes counted
+            from 1.
     """
     entries, labelled, numbers = [], 0, set()
     for image in dict.fromkeys(_pictures(places, folders, report)):
@@ -62,8 +63,21 @@ def read_yolo(
             f"them would be in {expected}"
         )
     if names is None:
-        return Reading(entries, tuple(map(str, sorted(numbers))))
+        used = {item.name for entry in entries for item in entry.objects}
+        return Reading(entries, tuple(sorted(used, key=int)))
+    _check_start(places[0], names, numbers)
     return Reading(entries, tuple(dict.fromkeys(name for _, name in sorted(names.items()))))
+
+
+def _check_start(place: Path, names: Mapping[int, str], numbers: set[int]) -> None:
+    """Refuse classes counted from 1, as each name would stand for the class behind its own."""
+    count = len(names)
+    if set(names) == set(range(count)) and numbers == set(range(1, count + 1)):
+        raise DataError(
+            f"{place}: its labels use each class from 1 to {count} and never 0, where the first of "
+            f"the {plural(count, 'name')} belongs, {names[0]!r:.100}: YOLO counts classes from 0. "
+            "Take 1 from each number, or put a name for 0 in front of names"
+        )
 
 
 def label_file(image: Path) -> Path | None:
@@ -174,28 +188,28 @@ def _objects(
     numbers: set[int],
     report: Report,
 ) -> Iterator[Object]:
-    """The objects of a label file, and their class numbers into ``numbers``."""
+    """The objects of a label file, and the class number of each row into ``numbers``."""
     for line, row in enumerate(rows, 1):
         if not row.strip():
             continue
         try:
-            number, box = _read_row(row.split(), names, keypoints)
+            number, box = _read_row(row.split(), names, keypoints, numbers)
         except DataError as error:
             kind = error.kind or Kind.OBJECT
             report(Fault(file, f"line {line} {error}", boxes=1, kind=kind))
         else:
-            numbers.add(number)
             name = str(number) if names is None else names[number]
             yield Object(name, box, box, f"line {line}")
 
 
 def _read_row(
-    cells: list[str], names: Mapping[int, str] | None, keypoints: bool
+    cells: list[str], names: Mapping[int, str] | None, keypoints: bool, numbers: set[int]
 ) -> tuple[int, Box]:
-    """A row's class number and its box, xyxy in shares of the picture."""
+    """A row's class number, which goes into ``numbers`` too, and its box, xyxy in shares."""
     number, *values = (_number(cell) for cell in cells)
     if not (number.is_integer() and 0 <= number < MOST_CLASSES):
         raise DataError(f"has class {cells[0]!r}, not a whole number from 0")
+    numbers.add(int(number))
     if names is not None and int(number) not in names:
         problem = (
             f"has class {int(number)}, but classes are named for {min(names)} to {max(names)} only"
