@@ -137,7 +137,7 @@ def test_a_header_that_lies_about_the_size_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_part_of_four_gigabytes_in_a_small_png_takes_no_memory(tmp_path):
-    """Its decoder would make room for them. In its first form found by fuzzing."""
+    """Its decoder would make room for them. In its first and last forms found by fuzzing."""
     path = tmp_path / "a.png"
     for part in (b"IDAT", b"teXt"):
         data = png(64, 48, after=chunk(b"teXt", b"words"))
@@ -145,6 +145,9 @@ def test_a_part_of_four_gigabytes_in_a_small_png_takes_no_memory(tmp_path):
         path.write_bytes(data[:place] + b"\xf9\xff\x0c\x3b" + data[place + 4 :])
         with fenced(megabytes=1000), pytest.raises(ImageError, match="ends behind its 1.. bytes"):
             read_image(path)
+    path.write_bytes(png(64, 48)[:33] + b"\xffATIENDD")  # a length and a kind, and no more
+    with fenced(megabytes=1000), pytest.raises(ImageError, match="ends behind its 41 bytes"):
+        read_image(path)
     path.write_bytes(png(64, 48, after=1000 * chunk(b"teXt", b"")))
     assert read_image(path).shape == (48, 64, 3)
 

@@ -154,16 +154,15 @@ def check_chunks(data: bytes) -> None:
         return
     position = len(_PNG)
     for _ in range(_MOST_CHUNKS):
-        if position + 12 > len(data):
-            break
+        if position + 8 > len(data):
+            return
         length, kind = struct.unpack_from(">I4s", data, position)
-        position += 12 + length
+        if position + 8 + length > len(data):
+            raise HeaderError(f"cannot be decoded: a part of it ends behind its {len(data)} bytes")
         if kind == b"IEND":
-            break
-    else:
-        raise HeaderError(f"has more than {_MOST_CHUNKS:,} parts")
-    if position > len(data):
-        raise HeaderError(f"cannot be decoded: a part of it ends behind its {len(data)} bytes")
+            return
+        position += 12 + length
+    raise HeaderError(f"has more than {_MOST_CHUNKS:,} parts")
 
 
 def _read_png(data: Buffer) -> tuple[int, int]:
