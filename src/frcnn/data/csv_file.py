@@ -196,7 +196,9 @@ def _by_split(files: list[Path]) -> dict[str, Path]:
 
 
 def _lists_classes(file: Path) -> bool:
-    """Whether a row has two cells, a name and a number or a name, as in keras-retinanet's."""
+    """Whether its first row has two cells, as keras-retinanet's classes.csv and Open Images' do."""
+    if file.suffix.lower() != ".csv":  # there may be a label file of each picture
+        return False
     try:
         _, row = next(_rows(file), (0, []))
     except DataError:
