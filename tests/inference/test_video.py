@@ -116,6 +116,25 @@ def test_a_picture_of_absurd_size_in_the_middle_is_not_decoded(tmp_path):
     assert set(shapes) == {(64, 64, 3)} and 9 <= len(shapes) <= 12
 
 
+def test_colours_that_no_standard_has_are_the_usual_ones(tmp_path):
+    """FFmpeg refuses to convert a frame whose matrix of colours has a number that is not taken."""
+    films = [tmp_path / "usual.mpg", tmp_path / "unknown.mpg"]
+    for path, number in zip(films, (2, 194), strict=True):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            context = stream.codec_context
+            context.colorspace = context.color_trc = context.color_primaries = number
+            for image in noise(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+            container.mux(stream.encode(None))
+    assert bytes([194, 194, 194]) in films[1].read_bytes()
+    usual, unknown = map(frames_of, films)
+    assert len(usual) == len(unknown) == 3
+    for one, other in zip(usual, unknown, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+
+
 def test_frames_that_are_too_large(tmp_path, monkeypatch):
     path = write_film(tmp_path / "film.mp4", noise(2))
     monkeypatch.setattr(video, "MAX_PIXELS", 64 * 96 - 1)

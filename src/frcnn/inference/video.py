@@ -38,6 +38,7 @@ _STREAM = {
     "format_whitelist": "rtsp",
     "rtsp_transport": "tcp",  # by UDP lost packets are smeared pictures
 }
+_UNSPECIFIED = 2  # ITU-T H.273: matrix, transfer and primaries that nothing is said of
 _DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
@@ -77,12 +78,17 @@ class Video:
         Raises:
             UserError: none can be decoded, or one is of more than ``MAX_PIXELS``.
         """
-        index = -1
-        for index, frame in enumerate(self._decoded()):
+        index = 0
+        for frame in self._decoded():
             check_size(self.name, frame.width, frame.height)
+            try:
+                pixels = _upright(frame)
+            except import_av().error.FFmpegError:
+                continue
             time = frame.time if frame.time is not None else float(index / self.rate)
-            yield Frame(index, time, _upright(frame))
-        if index < 0:
+            yield Frame(index, time, pixels)
+            index += 1
+        if not index:
             raise UserError(f"{self.name} has no frames that can be decoded.")
 
     def _decoded(self) -> Iterator[Any]:
@@ -180,7 +186,11 @@ def _camera(number: int) -> tuple[str, dict[str, Any]]:
 
 def _upright(frame: Any) -> np.ndarray:
     """The frame's pixels, turned as it says that it is to be shown."""
-    pixels = frame.to_ndarray(format="rgb24")
+    try:
+        pixels = frame.to_ndarray(format="rgb24")
+    except import_av().error.FFmpegError:  # it states colours that FFmpeg does not know
+        frame.colorspace = frame.color_trc = frame.color_primaries = _UNSPECIFIED
+        pixels = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4  # counter-clockwise
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
