@@ -56,6 +56,33 @@ def test_classes_are_matched_by_name_and_the_others_start_afresh():
     np.testing.assert_array_equal(mine[:, 4:], boxes[:, 4:])
 
 
+@pytest.mark.parametrize("mine", [("a", "b", "c"), ("x", "b", "y"), ("x", "y", "z")])
+def test_three_classes_have_as_many_logits_as_a_box_has_sides(mine):
+    """Outputs of four are not taken for one box that all classes share."""
+    theirs = ("b", "c", "a")
+    source, network = tiny_network(3, seed=1), tiny_network(3, seed=2)
+    before = ops.convert_to_numpy(network.roi_head.classify.kernel).copy()
+    report = transfer(network, mine, source, theirs, "somewhere")
+    kernel = ops.convert_to_numpy(network.roi_head.classify.kernel)
+    given = ops.convert_to_numpy(source.roi_head.classify.kernel)
+    for place, name in enumerate(mine):
+        expected = given[:, theirs.index(name)] if name in theirs else before[:, place]
+        np.testing.assert_array_equal(kernel[:, place], expected, err_msg=name)
+    np.testing.assert_array_equal(kernel[:, 3], given[:, 3])  # background
+    assert ("class_logits/kernel" in report.matched) == (set(mine) == set(theirs))
+
+
+def test_one_box_for_all_classes_is_kept_whatever_the_classes_are():
+    source, network = (tiny_network(3, seed=seed, head={"class_agnostic": True}) for seed in (1, 2))
+    report = transfer(network, ("x", "y", "z"), source, ("a", "b", "c"), "somewhere")
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(network.roi_head.regress.kernel),
+        ops.convert_to_numpy(source.roi_head.regress.kernel),
+    )
+    assert "box_deltas/kernel" in report.matched
+    assert set(report.mismatched) == {"class_logits/kernel", "class_logits/bias"}
+
+
 def test_a_network_with_other_parts_keeps_what_fits():
     source = tiny_network(seed=1)
     network = tiny_network(seed=2, head={"units": (24, 24)})

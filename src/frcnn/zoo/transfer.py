@@ -11,7 +11,7 @@ import numpy as np
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.zoo.matching import MatchReport
 
-_CLASS_LAYERS = ("class_logits", "box_deltas")
+_LOGITS, _DELTAS = _CLASS_LAYERS = "class_logits", "box_deltas"
 
 # A weight's place: the name of its layer, without the number that Keras adds to the names of
 # namesakes, its own name, and how many weights of these names came before it.
@@ -54,8 +54,8 @@ def transfer(
         other = theirs.pop(place, None)
         if other is None:
             missing.append(layer)
-        elif place[0] in _CLASS_LAYERS:
-            problem = _take_classes(ours, other, classes, source_classes)
+        elif place[0] in _CLASS_LAYERS and not _is_shared(place, ours, other):
+            problem = _take_classes(place[0], ours, other, classes, source_classes)
             if problem or len(known) < len(classes):
                 fresh = ", ".join(name for name in classes if name not in known or problem)
                 mismatched[layer] = problem or f"started afresh for the classes {fresh}"
@@ -93,19 +93,20 @@ def _name(place: Place) -> str:
     return "/".join(place[:2])
 
 
-def _take_classes(ours, other, classes, source_classes) -> str | None:
+def _is_shared(place: Place, ours, other) -> bool:
+    """Whether both have one box for all classes, or have one class, whose box serves any other."""
+    return place[0] == _DELTAS and ours.shape[-1] == other.shape[-1] == 4
+
+
+def _take_classes(layer, ours, other, classes, source_classes) -> str | None:
     """Copy the outputs of the classes that both know; why not, if that cannot be.
 
-    The last axis of the logits is one a class and background; that of the deltas four a class, or
-    four in all.
+    The last axis of the logits is one a class and background; that of the deltas four a class.
     """
     mine, theirs = (keras.ops.convert_to_numpy(each).copy() for each in (ours, other))
     if mine.shape[:-1] != theirs.shape[:-1]:
         return f"has shape {theirs.shape}, expected {mine.shape}"
-    if mine.shape[-1] == theirs.shape[-1] == 4:  # one box for all classes
-        ours.assign(theirs)
-        return None
-    logits = mine.shape[-1] == len(classes) + 1
+    logits = layer == _LOGITS
     width = 1 if logits else 4
     if mine.shape[-1] != width * (len(classes) + logits) or (
         theirs.shape[-1] != width * (len(source_classes) + logits)
