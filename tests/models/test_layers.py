@@ -204,6 +204,9 @@ def test_normalize_scales_each_channel_and_blanks_the_padding(dtype):
 
 
 def test_normalize_is_rebuilt_from_its_configuration():
+    exact = Normalize((200,) * 3, (1,) * 3, dtype="mixed_bfloat16")
+    got = exact(np.full((1, 2, 2, 3), 200.4, np.float32), np.array([[2, 2]]))
+    np.testing.assert_allclose(numpy(ops.cast(got, "float32")), 0.4, rtol=1e-2)  # rounded once
     layer = Normalize((1, 2, 3), (4, 5, 6), "bgr", dtype="float16")
     again = Normalize.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()

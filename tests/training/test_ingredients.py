@@ -280,6 +280,18 @@ def test_boxes_and_losses_are_float32_in_bfloat16():
     assert one == pytest.approx(two, rel=0.05)
 
 
+def test_pictures_are_not_rounded_before_they_are_normalised():
+    with precision("bfloat16"):
+        network = tiny_network()
+    x, _ = tiny_batch()
+    found = []
+    for value in (200.4, 200.0):  # bfloat16 has neither 200.4 nor anything between 200 and 201
+        images = np.full_like(x["images"], value, np.float32)
+        features = network({**x, "images": images})["features"][0]
+        found.append(keras.ops.convert_to_numpy(keras.ops.cast(features, "float32")))
+    assert (found[0] != found[1]).any()
+
+
 def test_label_smoothing_reaches_the_loss():
     network = tiny_network()
     x, y = tiny_batch()

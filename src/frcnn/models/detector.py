@@ -71,7 +71,7 @@ class DetectionModel(keras.Model):
         multiple: int = 32,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # the layers cast
         if resizing not in ("smooth", "plain"):
             raise ValueError(f'Expected `resizing` "smooth" or "plain". Received: {resizing!r}.')
         if len(classes) != network.roi_head.num_classes:

@@ -75,7 +75,7 @@ class FasterRCNN(keras.Model):
         label_smoothing: float = 0.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # the layers cast
         if box_loss not in BOX_LOSSES:
             raise ValueError(f"Expected `box_loss` in {(*BOX_LOSSES,)}. Received: {box_loss!r}.")
         self.preprocessing = preprocessing

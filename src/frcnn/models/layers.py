@@ -213,7 +213,7 @@ class Normalize(keras.layers.Layer):
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], order: str = "rgb", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})  # pictures stay as they are until then
         if order not in ("rgb", "bgr"):
             raise ValueError(
                 f'Invalid value for argument `order`. Expected "rgb" or "bgr". Received: {order!r}'
