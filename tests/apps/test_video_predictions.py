@@ -36,6 +36,16 @@ def run(*arguments):
     main(["predict", *map(str, arguments)])
 
 
+@pytest.mark.parametrize("batch", [1, 5, 16])
+def test_an_export_of_a_fixed_batch_takes_frames_in_its_batches(batch, model, film, tmp_path):
+    fixed, rows = write_onnx(tmp_path / "fixed.onnx", batch=batch), tmp_path / "rows.json"
+    found = []
+    for each in (model, fixed):
+        run(each, film, "--json", rows, "--score", 0.5)
+        found.append(json.loads(rows.read_text())["frames"])
+    assert len(found[0]) == 12 and found[0] == found[1]
+
+
 def test_frames_are_detected_on_drawn_and_listed(model, film, tmp_path, capsys):
     out, rows = tmp_path / "new" / "out.mp4", tmp_path / "rows.json"
     run(model, film, "--out", out, "--json", rows, "--score", 0.5)

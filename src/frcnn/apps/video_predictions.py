@@ -126,9 +126,9 @@ def detections_of(
 ) -> Generator[_Found, None, None]:
     """Detections of frame after frame, found a little ahead of their use."""
     waiting = int(min(MOST_WAITING, max(2, _MOST_BYTES // (3 * video.pixels))))
-    batch = 1 if video.live else min(BATCH, waiting)
+    most = 1 if video.live else min(detector.fixed_batch or BATCH, waiting)
     ready = ahead(_ready(video, detector), waiting, newest=video.live)
-    found = ahead(_detected(ready, detector, batch, UNSURE * score if track else score), waiting)
+    found = ahead(_detected(ready, detector, most, UNSURE * score if track else score), waiting)
     return _tracked(found, score, video) if track else found
 
 
@@ -138,10 +138,11 @@ def _ready(video: Video, detector: PictureDetector) -> Generator[_Ready, None, N
 
 
 def _detected(
-    ready: Generator[_Ready, None, None], detector: PictureDetector, batch: int, score: float
+    ready: Generator[_Ready, None, None], detector: PictureDetector, most: int, score: float
 ) -> Generator[_Found, None, None]:
     try:
-        for group in _groups(ready, batch):
+        batch = detector.fixed_batch or most
+        for group in _groups(ready, most):
             prepared = [each.prepared for each in group]
             for each, found in zip(group, detector.detect_prepared(prepared, batch), strict=True):
                 yield _Found(each.frame, found.above(score), None)
@@ -149,15 +150,15 @@ def _detected(
         ready.close()
 
 
-def _groups(ready: Iterator[_Ready], batch: int) -> Iterator[list[_Ready]]:
-    """Up to ``batch`` frames at a time; a change of their size begins another group."""
+def _groups(ready: Iterator[_Ready], most: int) -> Iterator[list[_Ready]]:
+    """Up to ``most`` frames at a time; a change of their size begins another group."""
     group: list[_Ready] = []
     for each in ready:
         if group and each.prepared.pixels.shape != group[0].prepared.pixels.shape:
             yield group
             group = []
         group.append(each)
-        if len(group) == batch:
+        if len(group) == most:
             yield group
             group = []
     if group:
