@@ -98,6 +98,26 @@ def test_the_pictures_the_run_was_validated_on(file, data, tmp_path):
     assert exporting._validated_on(str(tmp_path)) is None
 
 
+@pytest.mark.parametrize("kind", ["onnx", "saved_model"])
+def test_a_folder_with_other_things_is_not_replaced(kind, file, tmp_path):
+    out = tmp_path / "mine.onnx"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="mine.onnx is a folder.*Name another with --out"):
+        exporting.export_run(str(file), Wishes(kind), str(out))
+    assert (out / "thesis.txt").read_text() == "years"
+
+
+def test_an_earlier_saved_model_and_an_empty_folder_may_be_replaced(tmp_path):
+    saved_model = Wishes("saved_model").format
+    exporting._check_free(tmp_path, saved_model)
+    for name in ("saved_model.pb", "fingerprint.pb"):
+        (tmp_path / name).touch()
+    for name in ("assets", "assets.extra", "variables"):
+        (tmp_path / name).mkdir()
+    exporting._check_free(tmp_path, saved_model)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -192,6 +192,9 @@ def test_torch_export_needs_nothing_but_pytorch(model, folder):
 def test_settings_that_a_detector_cannot_have(model):
     with pytest.raises(UserError, match="--size must be multiples of 32.*100x96"):
         describe(model, size=(100, 96))
+    for values in ({"size": (99_968, 99_968)}, {"size": (1024, 1344), "batch": 1024}):
+        with pytest.raises(UserError, match="pixels that a graph may take. Give a smaller --size"):
+            describe(model, **values)
     plain = DetectionModel(model.network, CLASSES, 64, 96, (CANVAS,), model.rule, "plain")
     with pytest.raises(UserError, match="uint8 would round them"):
         describe(plain, images="uint8")

@@ -31,6 +31,8 @@ from frcnn.zoo.references import model_file, open_model
 
 COMPARED = 32  # pictures
 CALIBRATED = 64
+# What TensorFlow and the export write into a SavedModel's folder.
+_SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
 
 
 def export_run(
@@ -53,6 +55,7 @@ def export_run(
             export differs from the model by more than is allowed.
     """
     path = _target(reference, wishes.format, out)
+    _check_free(path, wishes.format)
     model = open_model(reference)
     artefact = describe(
         model, wishes.canvas, wishes.count, wishes.images, wishes.precision, reference
@@ -91,6 +94,20 @@ def _target(reference: str, chosen: Format, out: str | None) -> Path:
         model = model_file(reference)
         return model.with_name(model.stem + chosen.suffix)
     return Path(reference.replace(":", "/").rstrip("/").rpartition("/")[2] + chosen.suffix)
+
+
+def _check_free(path: Path, chosen: Format) -> None:
+    """Refuse a folder in the export's place, unless it is an earlier one."""
+    if not path.is_dir():
+        return
+    if chosen.suffix.startswith("."):
+        raise UserError(f"{path} is a folder, and the export is a file. Name another with --out.")
+    others = sorted({each.name for each in path.iterdir()} - _SAVED_MODEL)
+    if others:
+        raise UserError(
+            f"{path} is a folder that holds {others[0]}, which would be deleted for the export. "
+            "Name another with --out."
+        )
 
 
 @contextmanager

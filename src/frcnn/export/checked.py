@@ -94,6 +94,6 @@ def _opened(path: Path, artefact: Artefact, kind: Kind) -> PictureDetector:
 
 
 def _replace(source: Path, target: Path) -> None:
-    if target.is_dir():
+    if source.is_dir() and target.is_dir():
         shutil.rmtree(target)
     source.replace(target)

@@ -11,7 +11,7 @@ import keras
 
 from frcnn.data.resizing import Size
 from frcnn.errors import UserError
-from frcnn.inference.artefact import KEY, Artefact
+from frcnn.inference.artefact import KEY, MOST_PIXELS, Artefact
 from frcnn.models.detector import DetectionModel
 
 
@@ -35,7 +35,8 @@ def describe(
         source: what the detector was read from, for the record.
 
     Raises:
-        UserError: a size that the network does not take, or images that would be rounded.
+        UserError: a size that the network does not take, too many pixels, or images that would be
+            rounded.
     """
     prepared = "float32" if model.resizing == "plain" else "uint8"
     if model.resizing == "plain" and images == "uint8":
@@ -43,9 +44,15 @@ def describe(
             "This detector's pictures are float32, as torchvision resizes them, and uint8 would "
             "round them. Leave out --images, or give float32."
         )
+    canvas = height, width = _canvas(model, size)
+    if height * width * (batch or 1) > MOST_PIXELS:
+        raise UserError(
+            f"Images of {height}x{width}{f' in batches of {batch}' if batch else ''} are more than "
+            f"the {MOST_PIXELS:,} pixels that a graph may take. Give a smaller --size or --batch."
+        )
     return Artefact(
         classes=model.classes,
-        canvas=_canvas(model, size),
+        canvas=canvas,
         batch=batch,
         images=images or prepared,
         short=model.short,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from frcnn.errors import UserError, printable
 
-_MOST_PIXELS = 1 << 30  # of the images that a graph takes at once
+MOST_PIXELS = 1 << 30  # of the images that a graph takes at once
 
 KEY = "frcnn"  # under which a format keeps it among its own metadata
 VERSION = 1
@@ -69,10 +69,10 @@ class Artefact:
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= 1 or name == "batch" and value is None):
                 raise ValueError(f"Expected `{name}` of at least 1. Received: {value!r}.")
-        if min(self.canvas) < 1 or height * width * (self.batch or 1) > _MOST_PIXELS:
+        if min(self.canvas) < 1 or height * width * (self.batch or 1) > MOST_PIXELS:
             raise ValueError(
                 "Expected a `canvas` of at least one pixel, and no more than "
-                f"{_MOST_PIXELS:,} with its `batch`. Received: {self.canvas} and {self.batch}."
+                f"{MOST_PIXELS:,} with its `batch`. Received: {self.canvas} and {self.batch}."
             )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
