@@ -125,7 +125,7 @@ def test_proposals_of_an_exported_detector_are_unknown(trained):
     own = Detector.load(trained.model)
     diagnosis = diagnosed(Exported(own), trained)
     assert diagnosis.proposals is None and diagnosis.to_dict()["anchors"] is None
-    assert "unknown, an exported detector gives none" in str(diagnosis)
+    assert "unknown; an exported detector gives none" in str(diagnosis)
     assert diagnosis.errors.gains == diagnosed(own, trained).errors.gains
 
 

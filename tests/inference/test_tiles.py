@@ -154,6 +154,46 @@ def test_tiles_of_a_picture_share_batches_of_one_shape():
     assert detector.batches == [(4, 64, 64, 3)] * 4  # 12 tiles, the whole, 3 blanks
 
 
+def test_a_compiled_detector_sees_one_size_of_batches_whatever_comes():
+    detector = Rectangles()
+    for count in (69, 5, 2):
+        assert len(detector.detect([drawn((64, 64))] * count)) == count
+    for width in (100, 230, 350):
+        TiledDetector(detector, 64).detect(drawn((64, width)))
+    assert {shape[0] for shape in detector.batches} == {8}
+    detector.detect(drawn((64, 64)))
+    assert detector.batches[-1][0] == 1
+
+
+class AnySize(Rectangles):
+    """Pictures have canvases of their own."""
+
+    fills_batches = fixed_canvas = False
+
+    @property
+    def preparation(self):
+        return Preparation(64, 10_000, (), "smooth")
+
+
+def test_few_pictures_wait_where_all_sizes_differ(monkeypatch):
+    monkeypatch.setattr("frcnn.inference.pictures._MOST_WAITING", 8)
+    detector = AnySize()
+    images = [drawn((64, 64 + 32 * n), (n % 2, 8, 8, 40, 40)) for n in (*range(20), *range(20))]
+    for found, n in zip(detector.detect(images), (*range(20), *range(20)), strict=True):
+        check(found, (n % 2, 8, 8, 40, 40))
+    assert [shape[0] for shape in detector.batches] == [1] * 40
+    detector.batches.clear()
+    detector.detect([*images[:4], *images[:4]])
+    assert [shape[0] for shape in detector.batches] == [2] * 4
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (64, 96, 4), (96,)])
+def test_arrays_of_another_shape_are_named_as_they_were_given(shape):
+    for detector in (Rectangles(), TiledDetector(Rectangles(), 32)):
+        with pytest.raises(ValueError, match=rf"Received: uint8 of shape \({shape[0]},"):
+            detector.detect(np.zeros(shape, np.uint8))
+
+
 def test_files_lists_scores_and_progress(tmp_path):
     image = drawn((300, 200), (0, 10, 10, 40, 40), (1, 100, 200, 190, 290))
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
@@ -171,15 +211,18 @@ def test_files_lists_scores_and_progress(tmp_path):
 
 
 def test_a_picture_with_more_pixels_than_others_may_have(tmp_path, monkeypatch):
-    monkeypatch.setattr("frcnn.data.images.read_image.__defaults__", (10_000,))
+    for reader in ("read_image", "decode_image"):
+        monkeypatch.setattr(f"frcnn.data.images.{reader}.__defaults__", (10_000,))
     cv2.imwrite(str(tmp_path / "a.png"), drawn((200, 200), (0, 10, 10, 40, 40)))
     with pytest.raises(ImageError, match="more than the limit of 10,000"):
         frcnn.data.images.read_image(tmp_path / "a.png")
     tiled = TiledDetector(Rectangles(), 100)
     check(tiled.detect(tmp_path / "a.png"), (0, 10, 10, 40, 40))
+    check(tiled.detect((tmp_path / "a.png").read_bytes()), (0, 10, 10, 40, 40))
     monkeypatch.setattr(module, "MOST_PIXELS", 39_999)
-    with pytest.raises(ImageError, match="200x200 pixels, more than the limit of 39,999"):
-        tiled.detect(tmp_path / "a.png")
+    for image in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes()):
+        with pytest.raises(ImageError, match="200x200 pixels, more than the limit of 39,999"):
+            tiled.detect(image)
 
 
 class Sharing(WrappedDetector):
@@ -209,6 +252,11 @@ def test_values_out_of_range(values):
     names = {"size": "tiles"}
     with pytest.raises(UserError, match="Received"):
         Views(**{names.get(name, name): value for name, value in values.items()})
+
+
+def test_an_overlap_without_tiles_is_refused():
+    with pytest.raises(UserError, match="--overlap is of neighbouring tiles: give --tiles too"):
+        Views(overlap=0.2)
 
 
 def test_exported_detectors_of_one_canvas_and_batch(tmp_path):

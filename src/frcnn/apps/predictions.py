@@ -58,7 +58,11 @@ def write_predictions(
     objects = sum(len(row.get("detections", ())) for row in rows)
     read = sum("detections" in row for row in rows)
     where = f"; drawn in {folder}" if folder is not None else ""
-    print(printable(f"{read} pictures, {objects} objects scored {score} or more{where}."))
+    print(
+        printable(
+            f"{plural(read, 'picture')}, {plural(objects, 'object')} scored {score} or more{where}."
+        )
+    )
     return rows
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from frcnn.data.dataset import Dataset
     from frcnn.inference.views import Views
 
-OVERLAP = 0.2
-
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -33,7 +31,7 @@ class Evaluate:
         strict: stop at the first broken sample.
         tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
             larger than the network sees.
-        overlap: of neighbouring tiles, as a share of the side.
+        overlap: of neighbouring tiles, as a share of the side. Left out: 0.2.
         tta: look at each picture mirrored and in several sizes too.
     """
 
@@ -44,7 +42,7 @@ class Evaluate:
     json: Annotated[str | None, arg(metavar="FILE")] = None
     strict: bool = False
     tiles: Annotated[int | None, arg(metavar="PIXELS")] = None
-    overlap: float = OVERLAP
+    overlap: Annotated[float | None, arg(metavar="SHARE")] = None
     tta: bool = False
 
 
@@ -90,7 +88,7 @@ class Predict:
             bytes) and name, are pictures too.
         tiles: look at square tiles of this side in pixels, and at the whole picture; for pictures
             larger than the network sees.
-        overlap: of neighbouring tiles, as a share of the side.
+        overlap: of neighbouring tiles, as a share of the side. Left out: 0.2.
         tta: look at each picture mirrored and in several sizes too.
     """
 
@@ -102,7 +100,7 @@ class Predict:
     track: bool = False
     ray: bool = False
     tiles: Annotated[int | None, arg(metavar="PIXELS")] = None
-    overlap: float = OVERLAP
+    overlap: Annotated[float | None, arg(metavar="SHARE")] = None
     tta: bool = False
 
 
@@ -197,8 +195,8 @@ def _predict_video(arguments: Predict) -> None:
     source, *others = arguments.images
     if others or arguments.ray:
         raise UserError("A video is predicted on alone: without other files, and without --ray.")
-    if arguments.tiles or arguments.tta:
-        raise UserError("--tiles and --tta are for pictures: leave them out for a video.")
+    if arguments.tiles or arguments.tta or arguments.overlap is not None:
+        raise UserError("--tiles, --overlap and --tta are for pictures: a video has none of them.")
     out = arguments.out or (None if arguments.json else "predictions")
     file = video_file(source, out) if out else None
     detector = load(arguments.run)

@@ -134,10 +134,10 @@ def has_16_bits(path: str | os.PathLike) -> bool:
     return sample_bits(_read(path)[1]) == 16
 
 
-def decode_image(data: bytes, name: str | os.PathLike) -> np.ndarray:
+def decode_image(data: bytes, name: str | os.PathLike, most: int = MAX_PIXELS) -> np.ndarray:
     """As ``read_image``, of a file's bytes; ``name`` is what an error calls it."""
     path = Path(name)
-    return _decode(path, data, _checked_size(path, data), 1)
+    return _decode(path, data, _checked_size(path, data, most), 1)
 
 
 def _read(path: str | os.PathLike) -> tuple[Path, bytes]:

@@ -52,7 +52,10 @@ def _error_lines(of: Diagnosis) -> list[str]:
 
 def _proposal_lines(of: Diagnosis) -> list[str]:
     if of.proposals is None:
-        return ["Recall of the proposals: unknown, an exported detector gives none."]
+        return [
+            "Recall of the proposals: unknown; an exported detector gives none, and none are asked "
+            "for with --tiles or --tta."
+        ]
     lines = [f"{'proposals':<10}  recall   small  medium   large"]
     for count, row in of.proposals.recall.items():
         lines.append(f"{count:<10}" + "".join(f"  {_figure(value):>6}" for value in row.values()))

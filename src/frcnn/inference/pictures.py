@@ -24,6 +24,7 @@ Progress = Callable[[], None] | None
 Errors = dict[int, ImageError] | None
 
 UNNAMED = "the picture"  # what an error calls one that came as bytes
+_MOST_WAITING = 64  # pictures in memory for others of their canvas
 MOST_DECODERS = 4  # threads; a network takes longer over a picture than decoding it
 
 
@@ -51,7 +52,7 @@ class Preparation:
         A file may be read smaller than it is, as in training, where much is left to shrink.
         """
         if isinstance(image, np.ndarray):
-            return _checked(image), 1
+            return checked(image), 1
         plain = self.resizing == "plain"  # which takes single pixels, not means
         if isinstance(image, bytes):
             if plain:
@@ -148,11 +149,12 @@ class PictureDetector(ABC):
 
         Args:
             images: a picture, or a sequence of them: file paths, the bytes of such files, or
-                arrays (H, W, 3), uint8 RGB.
+                arrays (H, W, 3), uint8 RGB; or one array of several (B, H, W, 3).
             score: leave out detections scored lower. The model has a threshold of its own, 0.01
                 if it was trained here, below which nothing is returned.
             batch: pictures run through the network together; a detector exported with a fixed
-                batch keeps to that.
+                batch keeps to that. A compiled backend is given so many of any sequence, blank
+                ones at the end, so that it compiles for one picture and for these.
             progress: called after each picture is done.
             errors: takes what is wrong with each picture that cannot be read, by its place among
                 ``images``; nothing is found in it, and the others go on. None: that is raised.
@@ -164,7 +166,7 @@ class PictureDetector(ABC):
             ValueError: a picture that cannot be read, with its name, or an array of other shape.
         """
         single = isinstance(images, (str, Path, bytes)) or (
-            isinstance(images, np.ndarray) and images.ndim == 3
+            isinstance(images, np.ndarray) and images.ndim != 4
         )
         many: list[Image] = [images] if single else [*images]  # type: ignore[misc]
         found = self.find(many, score, batch, progress, errors)
@@ -180,7 +182,8 @@ class PictureDetector(ABC):
     ) -> list[Detections]:
         """As ``detect``, of a list."""
         results: dict[int, Detections] = {}
-        batch = self.fixed_batch or max(1, min(batch, len(images)))
+        fewest = batch if self.fills_batches and len(images) > 1 else len(images)
+        batch = self.fixed_batch or max(1, min(batch, fewest))
         for group in self._groups(images, batch, errors):
             found = self.detect_prepared([item for _, item in group], batch)
             for (index, _), detections in zip(group, found, strict=True):
@@ -212,7 +215,7 @@ class PictureDetector(ABC):
         """Prepared pictures with their places, in groups of up to ``batch`` that share a canvas.
 
         Pictures are decoded by threads, a little ahead of the network. Those that cannot be read
-        are in no group.
+        are in no group. Where many canvases differ, the group that waits longest goes as it is.
         """
         waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
         for index, item in enumerate(self._prepared(images, 2 * batch)):
@@ -225,6 +228,8 @@ class PictureDetector(ABC):
             group.append((index, item))
             if len(group) == batch:
                 yield waiting.pop(item.pixels.shape)
+            elif sum(map(len, waiting.values())) > max(_MOST_WAITING, batch):
+                yield waiting.pop(next(iter(waiting)))
         yield from waiting.values()
 
     def _prepared(self, images: list[Image], depth: int) -> Iterator[Prepared | ImageError]:
@@ -285,7 +290,12 @@ def _prepared_or_error(preparation: Preparation, image: Image) -> Prepared | Ima
         return error
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
+def checked(image: np.ndarray) -> np.ndarray:
+    """A picture's pixels as they are.
+
+    Raises:
+        ValueError: they are not uint8 (H, W, 3).
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
             "Expected a picture as a uint8 array of shape (height, width, 3), RGB. "

@@ -6,12 +6,20 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import decode_image, read_image
-from frcnn.inference.pictures import UNNAMED, Errors, Image, PictureDetector, Progress
+from frcnn.inference.pictures import (
+    UNNAMED,
+    Errors,
+    Image,
+    PictureDetector,
+    Progress,
+    checked,
+)
 from frcnn.inference.seams import beyond_tiles, merge_tiles
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections
 
 SMALLEST = 32  # pixels of a tile
+OVERLAP = 0.2
 _MOST_OVERLAP = 0.9
 # A picture of 20,000 x 20,000 is decoded to 1.2 GB; one alone is held.
 MOST_PIXELS = 1 << 29
@@ -39,7 +47,7 @@ class TiledDetector(WrappedDetector):
         self,
         detector: PictureDetector,
         size: int = 640,
-        overlap: float = 0.2,
+        overlap: float = OVERLAP,
         whole: bool = True,
     ):
         super().__init__(detector)
@@ -81,9 +89,11 @@ class TiledDetector(WrappedDetector):
 
     def _find_in(self, image: Image, batch: int) -> Detections:
         if isinstance(image, bytes):
-            pixels = decode_image(image, UNNAMED)
+            pixels = decode_image(image, UNNAMED, self.most_pixels)
+        elif isinstance(image, np.ndarray):
+            pixels = checked(image)
         else:
-            pixels = image if isinstance(image, np.ndarray) else read_image(image, self.most_pixels)
+            pixels = read_image(image, self.most_pixels)
         height, width = pixels.shape[:2]
         tiles = plan_tiles((height, width), self.size, self.overlap)
         if len(tiles) == 1:
