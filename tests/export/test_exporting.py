@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from frcnn.errors import UserError
 from frcnn.export import checked
 from frcnn.export.wishes import Wishes
 from frcnn.inference.predict import Detector
+from frcnn.models.detector import DetectionModel
 from tiny import damage, tiny_detector, tiny_network, write_voc
 
 
@@ -96,6 +98,23 @@ def test_the_pictures_the_run_was_validated_on(file, data, tmp_path):
     assert dataset is not None and [each.image.stem for each in dataset] == ["002", "003"]
     config.write_text(frcnn.Config(str(tmp_path / "gone")).to_toml())
     assert exporting._validated_on(str(tmp_path)) is None
+
+
+def test_upright_pictures_that_a_broad_canvas_shows_smaller_are_told(file, tmp_path):
+    model = Detector.load(file).model
+    upright = DetectionModel(model.network, model.classes, 64, 96, ((64, 96), (96, 64)), model.rule)
+    both = Detector(upright).save(tmp_path / "both.keras")
+    data = write_voc(tmp_path / "voc", images=3, splits={"val": range(3)})
+    for name, size in {"001": (144, 96), "002": (180, 120)}.items():
+        cv2.imwrite(str(data / f"JPEGImages/{name}.png"), np.full((*size, 3), 90, np.uint8))
+    out, report = exporting.export_run(str(both), Wishes("onnx"), None, str(data))
+    assert report.artefact.canvas == (64, 96) and report.result.narrow.images == 2
+    assert "The canvas of 64x96 shows 2 pictures smaller" in str(report)
+    assert "--size 96x96 holds all in full" in str(report)
+    parity = json.loads(out.with_name("both.onnx.parity.json").read_text())
+    assert parity["narrow"]["canvas"] == [96, 96]
+    _, report = exporting.export_run(str(both), Wishes("onnx", size="96x96"), None, str(data))
+    assert report.result.narrow is None and "smaller" not in str(report)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "saved_model"])

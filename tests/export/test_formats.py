@@ -215,6 +215,11 @@ def test_the_canvas_where_none_is_named(model, canvases, expected):
     assert describe(of).canvas == expected
 
 
+def test_the_canvas_of_a_model_that_takes_pictures_of_any_length(model):
+    of = DetectionModel(model.network, CLASSES, 64, 640, (), model.rule)
+    assert describe(of).canvas == (64, 128)
+
+
 def test_formats_that_cannot(model, folder):
     with pytest.raises(UserError, match="backend tensorflow, not on torch.*KERAS_BACKEND"):
         export_detector(model, folder / "model", "saved_model")

@@ -39,7 +39,8 @@ class Export:
         format: onnx, openvino, torch_export (PyTorch alone), saved_model (TensorFlow) or litert.
         out: the file, or SavedModel's folder. Left out: beside the model, or here.
         size: the height and width of the images that it will take, such as 320x448. Left out: the
-            largest canvas that the model has.
+            largest canvas that the model has, of a portrait and a landscape one the latter, on
+            which it shows upright pictures smaller.
         batch: the images that it will take at once: a number, or dynamic for any.
         images: the type of those images. Left out: what pictures are prepared as.
         int8: quantise to 8 bits, by calibration on the pictures of this data set.

@@ -14,6 +14,8 @@ from frcnn.errors import UserError
 from frcnn.inference.artefact import KEY, MOST_PIXELS, Artefact
 from frcnn.models.detector import DetectionModel
 
+_LONGEST = 2  # times the short side: keras-frcnn's models take pictures of any length
+
 
 def describe(
     model: DetectionModel,
@@ -28,7 +30,7 @@ def describe(
     Args:
         model: the detector.
         size: (height, width) of its canvas. None: the largest that it has, of equal ones the
-            landscape; without any, one that holds its longest side across.
+            landscape; without any, one that holds its longest side across, or twice the short one.
         batch: images at once; None leaves it open.
         images: "uint8" or "float32". None: what its pictures are prepared as.
         precision: "float32" or "int8".
@@ -69,7 +71,8 @@ def _canvas(model: DetectionModel, size: Size | None) -> Size:
     if size is None:
         if model.canvases:
             return max(model.canvases, key=lambda canvas: (canvas[0] * canvas[1], canvas[1]))
-        height, width = (-(-side // multiple) * multiple for side in (model.short, model.long))
+        long = min(model.long, _LONGEST * model.short)
+        height, width = (-(-side // multiple) * multiple for side in (model.short, long))
         return height, width
     if min(size) < multiple or size[0] % multiple or size[1] % multiple:
         raise UserError(

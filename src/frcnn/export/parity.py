@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from frcnn.data.images import image_size
 from frcnn.data.resizing import Size
 from frcnn.evaluation.evaluate import evaluate_detections
 from frcnn.inference.pictures import PictureDetector, Preparation
@@ -18,6 +20,7 @@ from frcnn.inference.wrapped import WrappedDetector
 from frcnn.models.detector import DetectionModel
 from frcnn.structures import Detections, Sample, pairwise_iou
 
+_SHRUNK = 0.98  # of the size that the model sees: what is less is no rounding
 SAME = 0.5  # IoU from which two boxes of a class can be the same detection
 
 
@@ -156,6 +159,21 @@ def _pairs(first: Found, second: Found) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True)
+class Narrow:
+    """What becomes of pictures that the export's one canvas shows smaller than the model's do.
+
+    Args:
+        images: how many of the compared ones.
+        canvas: (height, width) that would hold these too.
+        ap: COCO AP of the model on its own canvases, of all images.
+    """
+
+    images: int
+    canvas: Size
+    ap: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The model and its export on the same pictures.
 
@@ -174,6 +192,7 @@ class Comparison:
     ap: tuple[float, float]
     ap50: tuple[float, float]
     milliseconds: tuple[float, float]
+    narrow: Narrow | None = None
 
 
 def compare(
@@ -196,12 +215,12 @@ def compare(
         margin: as of ``difference``.
         progress: called after each picture.
     """
+    narrow = _narrow(model, canvas, samples, classes)
     preparation = Preparation(model.short, model.long, (canvas,), model.resizing)
     batch = exported.fixed_batch
     sides = [Watched(each, preparation, batch) for each in (Detector(model), exported)]
     found: list[list[Detections]] = [[], []]
-    for start in range(0, len(samples), batch or 1):
-        paths = [sample.image for sample in samples[start : start + (batch or 1)]]
+    for paths in _groups([sample.image for sample in samples], batch):
         for side, results in zip(sides, found, strict=True):
             results += side.detect(paths)
         for _ in paths:
@@ -218,7 +237,36 @@ def compare(
         ap=(scores[0]["AP"], scores[1]["AP"]),
         ap50=(scores[0]["AP50"], scores[1]["AP50"]),
         milliseconds=(before.milliseconds, after.milliseconds),
+        narrow=narrow,
     )
+
+
+def _groups(paths: Sequence[Path], batch: int | None) -> Iterator[Sequence[Path]]:
+    """Batch by batch; where any will do, the first two together and then one at a time."""
+    start = 0
+    while start < len(paths):
+        count = batch or (1 if start else 2)
+        yield paths[start : start + count]
+        start += count
+
+
+def _narrow(
+    model: DetectionModel, canvas: Size, samples: Sequence[Sample], classes: Sequence[str]
+) -> Narrow | None:
+    own = Detector(model).preparation
+    sizes = [image_size(sample.image) for sample in samples]
+    canvases = [own.canvas(size) for size in sizes]
+    larger = [
+        alone
+        for size, alone in zip(sizes, canvases, strict=True)
+        if _SHRUNK * own.scale(size, alone) > own.scale(size, canvas)
+    ]
+    if not larger:
+        return None
+    height, width = np.max([canvas, *larger], axis=0)
+    found = Detector(model).detect([sample.image for sample in samples], batch=1)
+    ap = evaluate_detections(found, samples, classes).coco["AP"]
+    return Narrow(len(larger), (int(height), int(width)), ap)
 
 
 def sum_of(differences: Iterable[Difference]) -> Difference:

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from frcnn.export.parity import Comparison
+from frcnn.data.faults import plural
+from frcnn.data.resizing import Size
+from frcnn.export.parity import Comparison, Narrow
 from frcnn.inference.artefact import Artefact
 
 
@@ -107,6 +109,7 @@ class Report:
                 before: result.milliseconds[0],
                 after: result.milliseconds[1],
             },
+            "narrow": None if result.narrow is None else asdict(result.narrow),
             "artefact": asdict(self.artefact),
         }
 
@@ -123,6 +126,8 @@ class Report:
                 "The model found nothing on these pictures, so this says little: name "
                 "pictures of its classes with --data."
             )
+        if narrow := self.result.narrow:
+            lines.append(_of_narrow(narrow, self.artefact.canvas))
         return "\n".join([f"Compared on {self.pictures}.", *lines])
 
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
@@ -146,6 +151,15 @@ class Report:
             f"{after:.1f} ms",
             f"{after / before:.2f} of the time",
         )
+
+
+def _of_narrow(narrow: Narrow, canvas: Size) -> str:
+    (height, width), (more_height, more_width) = canvas, narrow.canvas
+    return (
+        f"The canvas of {height}x{width} shows {plural(narrow.images, 'picture')} smaller than the "
+        f"model's own do, on which its COCO AP is {narrow.ap:.4f}: --size "
+        f"{more_height}x{more_width} holds all in full."
+    )
 
 
 def _loss(result: Comparison) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import MAX_PIXELS, decode_image, decode_reduced, read_image, read_reduced
-from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
+from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain, scale_for
 from frcnn.structures import Detections
 
 Image = str | Path | bytes | np.ndarray
@@ -53,7 +53,7 @@ class Preparation:
         """
         if isinstance(image, np.ndarray):
             return checked(image), 1
-        plain = self.resizing == "plain"  # which takes single pixels, not means
+        plain = self._plain  # which takes single pixels, not means
         if isinstance(image, bytes):
             if plain:
                 return decode_image(image, UNNAMED), 1
@@ -62,11 +62,22 @@ class Preparation:
 
     def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
         """Resize a picture, uint8 (H, W, 3), and pad it: as ``data.resizing.prepare``."""
-        plain = self.resizing == "plain"
-        canvas = canvas_for(
-            pixels.shape[:2], self.short, self.long, self.canvases, plain, self.multiple
-        )
-        return (prepare_plain if plain else prepare)(pixels, self.short, self.long, canvas)
+        resized = prepare_plain if self._plain else prepare
+        height, width = pixels.shape[:2]
+        return resized(pixels, self.short, self.long, self.canvas((height, width)))
+
+    def canvas(self, size: Size) -> Size:
+        """The canvas (height, width) of a picture of this ``size``."""
+        return canvas_for(size, self.short, self.long, self.canvases, self._plain, self.multiple)
+
+    def scale(self, size: Size, canvas: Size) -> float:
+        """The factor that a picture of this ``size`` is resized by to lie on a canvas."""
+        fitting = (canvas[0] / size[0], canvas[1] / size[1])
+        return min(scale_for(size, self.short, self.long), *fitting)
+
+    @property
+    def _plain(self) -> bool:
+        return self.resizing == "plain"
 
 
 class Prepared(NamedTuple):
