@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args=arguments,
     )
     needed = FORMATS[chosen.format].backend if isinstance(chosen, Export) else None
+    if needed == "torch":  # where it is recorded, whatever else the machine has
+        os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
 
     def act() -> None:
         if isinstance(chosen, (Config, Resume)):

@@ -1,17 +1,22 @@
 """The command: which file, which pictures, what becomes of an export that differs."""
 
 import json
+import os
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import frcnn
+from frcnn import cli
 from frcnn.apps import exporting
 from frcnn.cli import main
 from frcnn.data.faults import DataError
 from frcnn.errors import UserError
 from frcnn.export import checked
+from frcnn.export.torch_program import trace
 from frcnn.export.wishes import Wishes
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel
@@ -151,9 +156,20 @@ def test_settings_that_are_none(settings, sentence):
         Wishes(**{"kind": "onnx", **settings})
 
 
-def test_the_backend_follows_the_format(monkeypatch):
-    import os
+def test_pytorch_exports_on_the_processor(monkeypatch):
+    monkeypatch.setenv("KERAS_TORCH_DEVICE", "none")  # so that it is as it was after this
+    monkeypatch.delenv("KERAS_TORCH_DEVICE")
+    monkeypatch.setattr(cli, "run_safely", lambda *arguments: None)
+    main(["export", "none", "--format", "saved_model"])
+    assert "KERAS_TORCH_DEVICE" not in os.environ
+    main(["export", "none", "--format", "onnx"])
+    assert os.environ["KERAS_TORCH_DEVICE"] == "cpu"
+    elsewhere = SimpleNamespace(weights=[SimpleNamespace(value=torch.zeros(1, device="meta"))])
+    with pytest.raises(UserError, match="Keras has this one on meta.*KERAS_TORCH_DEVICE to cpu"):
+        trace(elsewhere, None, ())
 
+
+def test_the_backend_follows_the_format(monkeypatch):
     from frcnn.backend import choose_backend
 
     monkeypatch.delenv("KERAS_BACKEND")

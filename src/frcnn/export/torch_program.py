@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch.overrides import TorchFunctionMode
 
+from frcnn.errors import UserError
 from frcnn.export.torch_loops import decompositions
 from frcnn.inference.artefact import INPUTS, OUTPUTS, Artefact
 from frcnn.models.detector import DetectionModel
@@ -39,7 +40,16 @@ def trace(
 
     NMS and RoIAlign are the operators of ``ops/torch_operators.py``; ``apart`` names those of them
     that are made of PyTorch's own.
+
+    Raises:
+        UserError: the model is not in the processor's memory.
     """
+    device = model.weights[0].value.device.type
+    if device != "cpu":
+        raise UserError(
+            f"A model is exported from the processor's memory, and Keras has this one on {device}. "
+            "Set the environment variable KERAS_TORCH_DEVICE to cpu before Python starts."
+        )
     batch = artefact.batch or 2  # of one image PyTorch would make a constant
     images = torch.zeros((batch, *artefact.canvas, 3), dtype=getattr(torch, artefact.images))
     sizes = torch.tensor([artefact.canvas] * batch, dtype=torch.int32)
