@@ -125,6 +125,7 @@ def test_nothing_in_common_is_an_error():
         ("nowhere.keras", "There is no model file nowhere.keras"),
         ("nowhere", "neither a run folder"),
         ("nowhere.pth", "No weight file nowhere.pth"),
+        ("NOWHERE.PTH", "No weight file NOWHERE.PTH"),
         ("torchvision:fasterrcnn_resnet51", "not known here"),
         ("hf://nobody", "names no model on the Hugging Face hub"),
         ("efficientnet_lite0_fpn", "No trained detector is published for efficientnet_lite0_fpn"),

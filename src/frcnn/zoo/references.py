@@ -135,7 +135,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         FileNotFoundError: no such file.
         ValueError: it is damaged, or holds something else.
     """
-    read = read_safetensors if Path(path).suffix == ".safetensors" else read_torch_pickle
+    read = read_safetensors if Path(path).suffix.lower() == ".safetensors" else read_torch_pickle
     return read(path)
 
 

@@ -50,7 +50,7 @@ def find_weights(preset: str, weights: str) -> None:
                 _features_file(chosen)
     elif weights == "none" or is_published(weights):
         return
-    elif Path(weights).suffix not in FILE_SUFFIXES:
+    elif Path(weights).suffix.lower() not in FILE_SUFFIXES:
         with _named(weights):
             model_file(weights)
     elif not Path(weights).is_file():
@@ -81,7 +81,7 @@ def load_weights(
     with _named(weights):
         if weights == "imagenet":
             return _imagenet(network, preset)
-        suffix = Path(weights).suffix
+        suffix = Path(weights).suffix.lower()
         if suffix in TORCH_SUFFIXES:
             return _torch_file(network, preset, weights, classes)
         if suffix in KERAS_SUFFIXES:
