@@ -82,6 +82,8 @@ def test_nothing_to_compare():
     sample = [Sample("a.jpg", np.array([[0, 0, 9, 9]]), [0])]
     assert find_shift(nothing, sample, 4) is None and find_shift([], [], 4) is None
     assert relabelling_of(nothing, sample) is None
+    empty = [Detections([], [], [], ())], [Sample("a.jpg")]
+    assert find_relabelling(confusion_matrix(*empty, (), 0.0), *empty) is None
 
 
 def test_boxes_of_several_classes_on_one_place_are_one():

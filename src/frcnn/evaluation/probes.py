@@ -51,6 +51,8 @@ def find_relabelling(
         detections: labelled as the samples are.
         samples: the pictures with their ground truth.
     """
+    if not confusion.classes:
+        return None
     table, classes = confusion.located, confusion.classes
     found = table.sum(axis=0)
     target = table.argmax(axis=0)
