@@ -91,6 +91,17 @@ def test_hardly_anything_found_where_the_proposals_are_sound(sound):
     assert first.kind == "nothing_found" and "The proposals cover 100%" in first.sentence
 
 
+def test_proposals_where_there_is_no_object_say_nothing(sound):
+    found, samples = sound
+    nothing = Detections([], [], [], CLASSES)
+    found, samples = [nothing, nothing, *found], [Sample("a.jpg"), *samples, Sample("b.jpg")]
+    proposals = [nothing, *[None] * len(samples[1:-1]), nothing]
+    for each in (found, rescored(found, lambda n: np.full(n, 0.2)), [nothing] * len(found)):
+        diagnosis = diagnosed(each, samples, proposals=proposals)
+        assert "nan" not in str(diagnosis) and "proposals" not in kinds(diagnosis)
+        assert np.isfinite([limit.cost for limit in diagnosis.limits]).all()
+
+
 def test_anchors_four_times_too_large():
     found, samples = scene(4, images=40, sides=(12, 40), spread=2.0)
     sides = [(side, ratio * side) for side in (12, 24, 48) for ratio in (0.7, 1, 1.4)]
