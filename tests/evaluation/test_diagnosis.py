@@ -155,6 +155,13 @@ def test_images_that_were_trained_on(sound):
     assert "training_images" not in kinds(diagnosed(*sound, shared=Shared(0, 40, ())))
 
 
+def test_that_training_images_are_unknown_is_said_where_they_were_asked_for(sound):
+    said = "What runs/a was trained on is not known"
+    assert said in str(diagnosed(*sound, run="runs/a"))
+    assert said not in str(diagnosed(*sound, run="runs/a", shared=Shared(0, 40, ())))
+    assert "is not known" not in str(diagnosed(*sound))
+
+
 def test_a_class_that_the_detector_does_not_know(sound):
     found, samples = sound
     fewer = [

@@ -52,7 +52,7 @@ def diagnose(
     if detections is None:
         (dataset, detections, _), _ = detect_dataset(detector, dataset)
     trained_on = None if run is None else training_images(run)
-    return diagnose_found(detector, dataset, detections, trained_on)
+    return diagnose_found(detector, dataset, detections, trained_on, run=run)
 
 
 def diagnose_found(
@@ -62,6 +62,7 @@ def diagnose_found(
     trained_on: Sequence[Path] | None,
     proposed: int = PROPOSED,
     swapped: int = SWAPPED,
+    run: str | Path | None = None,
 ) -> Diagnosis:
     """Find out what limits a detector from what it found.
 
@@ -72,6 +73,7 @@ def diagnose_found(
         trained_on: pictures that it was trained on, as far as they are known.
         proposed: pictures whose proposals are looked at, at most.
         swapped: pictures tried with red and blue exchanged, at most.
+        run: what was asked for the pictures that it was trained on.
 
     Raises:
         UserError: a picture cannot be read.
@@ -81,6 +83,7 @@ def diagnose_found(
         _anchors(detector, dataset),
         _channels(detector, dataset, detections, swapped),
         _shared(dataset, trained_on),
+        None if run is None else str(run),
     )
     return diagnose_detections(detections, dataset.samples, dataset.classes, evidence)
 
