@@ -180,12 +180,14 @@ def gallery_section(gallery: Gallery) -> str:
         f'value="{gallery.score:.2f}"><output id="shown-score" for="score"></output></label>'
         f'<label>Class <select id="class"><option value="">all</option>{options}</select></label>'
         '<label>Detections <select id="kind"><option value="">all</option>'
-        '<option value="right">right</option><option value="wrong">wrong</option></select></label>'
+        '<option value="right">right</option><option value="wrong">wrong</option>'
+        '<option value="ignored">ignored</option></select></label>'
         '<label><input type="checkbox" id="truth" checked> ground truth</label>'
         '<span><span id="total"></span> detections shown</span></div>'
         '<p class="faint"><span class="key truth"></span>ground truth '
         '<span class="key right"></span>right <span class="key wrong"></span>wrong, with its '
-        f'kind of error</p><div class="gallery">{figures}</div>'
+        'kind of error <span class="key ignored"></span>ignored, on a difficult object</p>'
+        f'<div class="gallery">{figures}</div>'
     )
 
 
