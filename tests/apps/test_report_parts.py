@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from frcnn.apps.report.charts import bar_chart, line_chart, thinned, ticks
 from frcnn.apps.report.gallery import make_gallery
 from frcnn.apps.report.markup import embedded, figure, table, text
-from frcnn.apps.report.sections import confusion_table, data_section
+from frcnn.apps.report.sections import confusion_table, data_section, training_curves
 from frcnn.draw import save_image
 from frcnn.evaluation.confusion import Confusion
 from frcnn.evaluation.diagnosis import diagnose_detections
@@ -48,6 +48,13 @@ def test_a_line_goes_through_its_points():
     (x0, y0), (x1, y1), (x4, y4) = corners
     assert x4 - x0 == pytest.approx(4 * (x1 - x0), abs=0.3)
     assert y0 - y4 == pytest.approx(4 * (y0 - y1), abs=0.3)
+
+
+def test_a_history_with_empty_cells_and_absurd_losses_is_drawn():
+    rows = [{"epoch": 1.0, "val_AP": 0.1}, {"epoch": 2.0, "loss": 1.0}, {"epoch": 3.0, "loss": 2.0}]
+    rows += [{"epoch": 4.0, "loss": 1.7e308, "val_AP": 0.2}, {"epoch": 5.0, "loss": -1.7e308}]
+    drawn = training_curves(rows)
+    assert "Losses" in drawn and "Validation" in drawn and "inf" not in drawn
 
 
 def test_charts_of_little_and_of_hostile_names():
