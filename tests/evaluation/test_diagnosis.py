@@ -235,3 +235,11 @@ def test_no_picture_no_object_no_detection():
         json.dumps(diagnosis.to_dict(), allow_nan=False)
     sample = Sample("a.jpg", np.array([[0, 0, 9, 9]]), [0])
     assert kinds(diagnosed([nothing], [sample]))[0] == "nothing_found"
+
+
+def test_no_score_to_keep_detections_from_is_advised_where_none_is_right(sound):
+    found, samples = sound
+    wrong = [Detections(d.boxes + 500, np.full(len(d), 0.9), d.labels, CLASSES) for d in found]
+    said = str(diagnosed(wrong, samples))
+    assert "Keep detections from" not in said and "No detection is right" in said
+    assert "Keep detections from" in str(diagnosed(rescored(found, lambda n: [0.1] * n), samples))
