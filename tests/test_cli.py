@@ -175,6 +175,41 @@ def test_a_mistake_is_one_message_and_status_2(arguments, message, capsys, tmp_p
     assert message in shown and "Traceback" not in shown
 
 
+@pytest.mark.parametrize(
+    ("target", "rest"),
+    [
+        ("a.PNG", ["a.PNG"]),
+        ("a.PNG", ["a.PNG", "--ray"]),
+        ("film.mp4", ["film.mp4"]),
+        ("part.parquet", ["part.parquet", "--ray"]),
+        ("named", ["named"]),
+        ("link.json", ["a.PNG"]),
+        ("detector.onnx", ["a.PNG"]),
+        ("folder", ["a.PNG"]),
+    ],
+)
+def test_json_overwrites_nothing_that_is_read(target, rest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.PNG", "film.mp4", "part.parquet", "named", "detector.onnx"):
+        Path(name).write_bytes(b"what is here")
+    Path("folder").mkdir()
+    Path("link.json").symlink_to("a.PNG")
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "detector.onnx", *rest, "--json", target])
+    assert caught.value.code == 2 and "--json" in capsys.readouterr().err
+    assert {path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == {b"what is here"}
+
+
+@pytest.mark.parametrize("arguments", [["evaluate", "run", "voc"], ["compare", "a", "b", "voc"]])
+def test_a_folder_for_json_is_refused_before_the_work(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("voc").mkdir()
+    for target in ("voc", "."):
+        with pytest.raises(SystemExit) as caught:
+            main([*arguments, "--json", target])
+        assert caught.value.code == 2 and f"{target} is a folder" in capsys.readouterr().err
+
+
 def test_an_unknown_preset_lists_those_there_are(tmp_path, capsys):
     data = write_voc(tmp_path / "voc", 2)
     with pytest.raises(SystemExit):

@@ -158,3 +158,8 @@ def test_without_supervision_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match="pip install supervision"):
         Detections(np.zeros((0, 4)), [], [], ()).to_supervision()
+
+
+def test_a_score_that_is_no_number_is_refused_with_its_row():
+    with pytest.raises(ValueError, match="row 1 is nan"):
+        Detections([[0, 0, 1, 1]] * 3, [0.5, float("nan"), 0.1], [0, 0, 0], ("cat",))

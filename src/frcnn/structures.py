@@ -107,7 +107,8 @@ class Detections:
         classes: the names of all classes the detector knows.
 
     Raises:
-        ValueError: shapes that disagree, a box that is not finite, a label without a name.
+        ValueError: shapes that disagree, a box that is not finite, a score that is NaN, a label
+            without a name.
     """
 
     boxes: np.ndarray
@@ -124,9 +125,13 @@ class Detections:
                 f"Expected labels in 0..{len(classes) - 1} for {len(classes)} classes. "
                 f"Received: {labels.min()}..{labels.max()}."
             )
+        scores = _column(self.scores, np.float32, len(boxes), "scores")
+        if np.isnan(scores).any():
+            row = int(np.flatnonzero(np.isnan(scores))[0])
+            raise ValueError(f"Expected scores that are numbers. Received: row {row} is nan.")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "scores", _column(self.scores, np.float32, len(boxes), "scores"))
+        object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "classes", classes)
 
     def __len__(self) -> int:

@@ -17,8 +17,9 @@ from broken import (
     with_swapped_channels,
     with_untrained_scores,
 )
-from frcnn.apps.diagnosing import spread, training_images
+from frcnn.apps.diagnosing import diagnose_found, spread, training_images
 from frcnn.cli import main
+from frcnn.data.dataset import Dataset
 from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel, DetectionRule
@@ -185,6 +186,39 @@ def test_pictures_trained_on_are_known_of_a_run_alone(trained, tmp_path):
     gone = Config(str(tmp_path / "gone"), out=str(tmp_path))
     (tmp_path / "config.toml").write_text(gone.to_toml())
     assert training_images(tmp_path) is None
+
+
+class Scripted:
+    """It finds and proposes one box in every picture, and counts the pictures."""
+
+    most_pixels = 10**6
+
+    def __init__(self):
+        self.asked: list[int] = []
+
+    def detect(self, images, progress=None):
+        self.asked.append(len(images))
+        return [frcnn.Detections([[0, 0, 9, 9]], [0.9], [0], CLASSES) for _ in images]
+
+    def proposals(self, images, count, progress=None):
+        return self.detect(images)
+
+
+def test_pictures_with_objects_are_asked_about_however_few_they_are(tmp_path):
+    file = tmp_path / "a.png"
+    cv2.imwrite(str(file), np.zeros((20, 20, 3), np.uint8))
+    box, seldom = np.array([[10, 10, 19, 19]]), {7, 90, 151, 222, 283}
+    samples = [
+        frcnn.Sample(file, box, [0]) if i in seldom else frcnn.Sample(file, box, [0], [True])
+        for i in range(300)
+    ]
+    detector, dataset = Scripted(), Dataset(tuple(samples), CLASSES, tmp_path)
+    found = detector.detect([file] * 300)
+    diagnosis = diagnose_found(detector, dataset, found, None, 10, 4)
+    assert detector.asked[1:] == [5, 4]
+    assert diagnosis.proposals.images == 5 and diagnosis.evidence.channels.images == 4
+    assert "nan" not in str(diagnosis)
+    assert np.isfinite([limit.cost for limit in diagnosis.limits]).all()
 
 
 def test_indices_are_spread_evenly():

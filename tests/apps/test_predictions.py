@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -50,6 +52,23 @@ def test_drawings_of_an_earlier_run_are_overwritten(pictures, detector):
         write_predictions(detector, pictures, 0.5, "drawn")
     assert sorted(os.listdir("drawn")) == ["a.png", "b.png", "c.png"]
     assert plan_drawings([*pictures, pictures[0]], "drawn")[3].name == "a-2.png"
+
+
+def test_each_drawing_has_a_name_of_its_own():
+    def names(*pictures):
+        return [each.name for each in plan_drawings(map(Path, pictures), "drawn")]
+
+    given = ("1/a.jpg", "1/a-2.jpg", "2/a.jpg", "3/a.jpg", "2/a-2.jpg", "3/a-2.jpg")
+    assert names(*given) == ["a.jpg", "a-2.jpg", "a-3.jpg", "a-4.jpg", "a-2-2.jpg", "a-2-3.jpg"]
+    # Where a disk knows no case these would be one file.
+    assert names("1/A.jpg", "1/a.jpg", "2/A.jpg") == ["A.jpg", "a-2.jpg", "A-3.jpg"]
+
+
+def test_many_pictures_of_one_name_are_named_quickly():
+    began = time.perf_counter()
+    drawings = plan_drawings((Path(str(i), "a.jpg") for i in range(20_000)), "no-such-folder")
+    assert time.perf_counter() - began < 10  # a second; it was a minute
+    assert drawings[-1].name == "a-20000.jpg"
 
 
 def test_the_others_go_on_where_a_picture_cannot_be_read(pictures, detector, capsys):

@@ -8,9 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from frcnn.apps.report.charts import bar_chart, line_chart, thinned, ticks
+from frcnn.apps.report.gallery import make_gallery
 from frcnn.apps.report.markup import embedded, figure, table, text
-from frcnn.apps.report.sections import confusion_table, data_section
+from frcnn.apps.report.sections import confusion_table, data_section, training_curves
+from frcnn.draw import save_image
 from frcnn.evaluation.confusion import Confusion
+from frcnn.evaluation.diagnosis import diagnose_detections
+from frcnn.structures import Detections, Sample
 
 HOSTILE = '</td></script><b onclick="x">\'&\x1b[0m'
 
@@ -44,6 +48,13 @@ def test_a_line_goes_through_its_points():
     (x0, y0), (x1, y1), (x4, y4) = corners
     assert x4 - x0 == pytest.approx(4 * (x1 - x0), abs=0.3)
     assert y0 - y4 == pytest.approx(4 * (y0 - y1), abs=0.3)
+
+
+def test_a_history_with_empty_cells_and_absurd_losses_is_drawn():
+    rows = [{"epoch": 1.0, "val_AP": 0.1}, {"epoch": 2.0, "loss": 1.0}, {"epoch": 3.0, "loss": 2.0}]
+    rows += [{"epoch": 4.0, "loss": 1.7e308, "val_AP": 0.2}, {"epoch": 5.0, "loss": -1.7e308}]
+    drawn = training_curves(rows)
+    assert "Losses" in drawn and "Validation" in drawn and "inf" not in drawn
 
 
 def test_charts_of_little_and_of_hostile_names():
@@ -108,3 +119,23 @@ def test_an_audit_is_shown_by_its_keys():
     assert [each.text for each in page.iter("summary")] == ["Files"]
     assert len(list(page.iter("code"))) == 2
     assert data_section(None) == "" and "Nothing is wrong" in data_section({"findings": []})
+
+
+def test_a_detection_on_a_difficult_object_is_shown_as_ignored(tmp_path):
+    save_image(tmp_path / "a.png", np.zeros((40, 60, 3), np.uint8))
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 0, 50, 9]])
+    sample = Sample(tmp_path / "a.png", boxes[:2], [0, 0], [False, True])
+    found = [Detections(boxes, [0.9, 0.8, 0.7], [0, 0, 0], ("cat",))]
+    diagnosis = diagnose_detections(found, [sample], ("cat",))
+    gallery = make_gallery(diagnosis, found, [sample], ("cat",))
+    shown = [item["kind"] for item in gallery.pictures[0]["found"]]
+    assert shown == ["right", "ignored", "background"]
+    assert gallery.score == 0.9  # where F1 is highest
+
+
+def test_the_slider_hides_nothing_that_has_the_best_score(tmp_path):
+    sample = Sample(tmp_path / "a.png", np.array([[0, 0, 10, 10]]), [0])
+    for score, first in ((0.5678, 0.56), (0.57, 0.57), (0.005, 0.0), (0.29, 0.29), (1.0, 1.0)):
+        found = [Detections(sample.boxes, [score], [0], ("cat",))]
+        diagnosis = diagnose_detections(found, [sample], ("cat",))
+        assert make_gallery(diagnosis, found, [sample], ("cat",)).score == first

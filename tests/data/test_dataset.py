@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frcnn.data.dataset import available_splits, hold_out, open_dataset
+from frcnn.data.dataset import Dataset, available_splits, hold_out, open_dataset
 from frcnn.data.faults import DataError
+from frcnn.structures import Sample
 
 
 @pytest.fixture
@@ -129,6 +132,18 @@ def test_the_rest_keeps_the_faults(dataset):
     with_faults = open_dataset(dataset.root, classes=("b",))
     rest, held = hold_out(with_faults, 0.25)
     assert rest.faults == with_faults.faults != () and held.faults == ()
+
+
+def test_hold_out_does_not_depend_on_where_pictures_are_named_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [Path("/zz/a.png"), Path("b.png"), Path("c.png"), Path("d.png")]
+    parts = [
+        hold_out(Dataset(tuple(map(Sample, each)), (), tmp_path), 0.5, seed)[1]
+        for seed in range(4)
+        for each in (files, [file.absolute() for file in files])
+    ]
+    held = [[sample.image.name for sample in part] for part in parts]
+    assert held[::2] == held[1::2]
 
 
 @settings(

@@ -114,5 +114,6 @@ def test_what_is_printed_and_written():
     result = compare(first, second, samples, (*CLASSES, "yak"), resamples=200)
     assert "yak" not in result.per_class and len(result.to_dict()["per_class"]) == 3
     assert "200 resamples of 8 images" in str(result)
+    assert "Each line is at 95 % by itself" in str(result)
     nothing = compare([], [], [], CLASSES)
     assert "no object" in str(nothing)

@@ -91,6 +91,17 @@ def test_hardly_anything_found_where_the_proposals_are_sound(sound):
     assert first.kind == "nothing_found" and "The proposals cover 100%" in first.sentence
 
 
+def test_proposals_where_there_is_no_object_say_nothing(sound):
+    found, samples = sound
+    nothing = Detections([], [], [], CLASSES)
+    found, samples = [nothing, nothing, *found], [Sample("a.jpg"), *samples, Sample("b.jpg")]
+    proposals = [nothing, *[None] * len(samples[1:-1]), nothing]
+    for each in (found, rescored(found, lambda n: np.full(n, 0.2)), [nothing] * len(found)):
+        diagnosis = diagnosed(each, samples, proposals=proposals)
+        assert "nan" not in str(diagnosis) and "proposals" not in kinds(diagnosis)
+        assert np.isfinite([limit.cost for limit in diagnosis.limits]).all()
+
+
 def test_anchors_four_times_too_large():
     found, samples = scene(4, images=40, sides=(12, 40), spread=2.0)
     sides = [(side, ratio * side) for side in (12, 24, 48) for ratio in (0.7, 1, 1.4)]
@@ -142,6 +153,13 @@ def test_images_that_were_trained_on(sound):
         first.kind == "training_images" and "40 of the 40 images were trained on" in first.sentence
     )
     assert "training_images" not in kinds(diagnosed(*sound, shared=Shared(0, 40, ())))
+
+
+def test_that_training_images_are_unknown_is_said_where_they_were_asked_for(sound):
+    said = "What runs/a was trained on is not known"
+    assert said in str(diagnosed(*sound, run="runs/a"))
+    assert said not in str(diagnosed(*sound, run="runs/a", shared=Shared(0, 40, ())))
+    assert "is not known" not in str(diagnosed(*sound))
 
 
 def test_a_class_that_the_detector_does_not_know(sound):
@@ -217,3 +235,11 @@ def test_no_picture_no_object_no_detection():
         json.dumps(diagnosis.to_dict(), allow_nan=False)
     sample = Sample("a.jpg", np.array([[0, 0, 9, 9]]), [0])
     assert kinds(diagnosed([nothing], [sample]))[0] == "nothing_found"
+
+
+def test_no_score_to_keep_detections_from_is_advised_where_none_is_right(sound):
+    found, samples = sound
+    wrong = [Detections(d.boxes + 500, np.full(len(d), 0.9), d.labels, CLASSES) for d in found]
+    said = str(diagnosed(wrong, samples))
+    assert "Keep detections from" not in said and "No detection is right" in said
+    assert "Keep detections from" in str(diagnosed(rescored(found, lambda n: [0.1] * n), samples))

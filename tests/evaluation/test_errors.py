@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from frcnn.evaluation.errors import KINDS, find_errors
+from frcnn.evaluation.tables import mistakes_table
 from frcnn.structures import Detections, Sample
 from tide_peer import tide_gains
 
@@ -95,7 +96,22 @@ def test_a_detection_on_a_difficult_object_is_no_error():
     found = of([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0], [0.8, 0.9])
     errors = find_errors([found], [truth], CLASSES)
     assert errors.kinds.tolist() == [-1, -1] and errors.ap50 == 1.0
+    assert errors.rows[errors.ignored].tolist() == [1]
     assert all(gain == 0.0 for gain in errors.gains.values()) and not len(errors.missed)
+
+
+def test_what_is_ignored_is_not_counted():
+    """Detections on difficult objects are neither wrong nor right."""
+    near = [[20 * i, 50, 20 * i + 10, 60] for i in range(5)]
+    truth = [
+        Sample(f"{i}.jpg", np.array([[0, 0, 10, 10], *near]), [0] * 6, [False, *[True] * 5])
+        for i in range(12)
+    ]
+    boxes = [[0, 0, 10, 10], [200, 200, 210, 210], *near]
+    found = [of(boxes, [0] * 7, [0.9, 0.8, *[0.7] * 5]) for _ in truth]
+    errors = find_errors(found, truth, CLASSES)
+    assert errors.counts["background"] == 12 == len(mistakes_table(errors, found, truth))
+    assert sum(errors.counts.values()) == 12 and errors.ignored.sum() == 60
 
 
 def test_nothing_found_and_nothing_to_find():

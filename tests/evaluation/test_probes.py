@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -60,11 +62,28 @@ def test_a_shift_in_rows_of_like_objects():
     assert (by.x, by.y) == pytest.approx((10, 10), abs=1.0)
 
 
+def test_a_shift_of_large_objects_takes_little_memory():
+    rng = np.random.default_rng(0)
+    samples, found = [], []
+    for index in range(20):
+        corner = rng.uniform(0, 4000, (6, 2))
+        boxes = np.hstack([corner, corner + rng.uniform(3800, 4000, (6, 2))])
+        samples.append(Sample(f"{index}.jpg", boxes, [0] * 6))
+        found.append(Detections(boxes + [40, -30, 40, -30], [0.9] * 6, [0] * 6, CLASSES))
+    tracemalloc.start()
+    by = find_shift(found, samples, len(CLASSES))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (by.x, by.y) == pytest.approx((40, -30), abs=0.1) and most < 50e6
+
+
 def test_nothing_to_compare():
     nothing = [Detections([], [], [], CLASSES)]
     sample = [Sample("a.jpg", np.array([[0, 0, 9, 9]]), [0])]
     assert find_shift(nothing, sample, 4) is None and find_shift([], [], 4) is None
     assert relabelling_of(nothing, sample) is None
+    empty = [Detections([], [], [], ())], [Sample("a.jpg")]
+    assert find_relabelling(confusion_matrix(*empty, (), 0.0), *empty) is None
 
 
 def test_boxes_of_several_classes_on_one_place_are_one():

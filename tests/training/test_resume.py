@@ -87,10 +87,12 @@ def test_after_sigterm(data, uninterrupted, tmp_path, monkeypatch):
     said = console()
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr(History, "on_train_batch_end", stop)
-        train(config(data, tmp_path / "run"), said)
+        patch.chdir(data.parent)
+        train(config(data.name, tmp_path / "run"), said)
     assert f"frcnn train --resume {tmp_path / 'run'}" in said.file.getvalue()
     assert ended.value.code == 0
     assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    # Going on is from another working folder, and the data were named relative to the first.
     assert_same(resume(tmp_path / "run", console()), uninterrupted)
 
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import frcnn
+from frcnn.apps.diagnosing import training_images
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.faults import DataError
 from frcnn.errors import UserError
@@ -85,6 +86,24 @@ def test_a_run_is_not_overwritten_unless_told(trained, data):
     run, _ = trained
     with pytest.raises(UserError, match="holds an earlier run.*--overwrite"):
         Run.create(config(data, run.folder))
+
+
+def test_what_a_run_names_is_found_from_another_folder(data, tmp_path, monkeypatch):
+    (tmp_path / "start.h5").touch()
+    (tmp_path / "imagenet").touch()  # the name means no file
+    for weights, kept in (
+        ("start.h5", str(tmp_path / "start.h5")),
+        ("imagenet", "imagenet"),
+        ("none", "none"),
+        ("torchvision:vgg16", "torchvision:vgg16"),
+    ):
+        monkeypatch.chdir(tmp_path)
+        asked = Config(os.path.relpath(data), weights=weights, out="run")
+        assert Run.create(asked)[1].weights == kept
+        assert Run("run").read_config().data == str(tmp_path / os.path.relpath(data))
+        monkeypatch.chdir(data)
+        assert len(training_images(tmp_path / "run")) == 8
+        assert Run(tmp_path / "run").read_config().weights == kept
 
 
 @pytest.mark.parametrize(

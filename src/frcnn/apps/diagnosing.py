@@ -37,8 +37,8 @@ def diagnose(
 ) -> Diagnosis:
     """Find out what limits a detector.
 
-    Beside what it finds, its proposals on up to 300 pictures are looked at, and what it finds on
-    up to 32 with red and blue exchanged.
+    Beside what it finds, its proposals on up to 300 pictures with objects are looked at, and what
+    it finds on up to 32 of those with red and blue exchanged.
 
     Args:
         detector: the detector; an exported one has no proposals to be asked for.
@@ -52,7 +52,7 @@ def diagnose(
     if detections is None:
         (dataset, detections, _), _ = detect_dataset(detector, dataset)
     trained_on = None if run is None else training_images(run)
-    return diagnose_found(detector, dataset, detections, trained_on)
+    return diagnose_found(detector, dataset, detections, trained_on, run=run)
 
 
 def diagnose_found(
@@ -62,6 +62,7 @@ def diagnose_found(
     trained_on: Sequence[Path] | None,
     proposed: int = PROPOSED,
     swapped: int = SWAPPED,
+    run: str | Path | None = None,
 ) -> Diagnosis:
     """Find out what limits a detector from what it found.
 
@@ -72,6 +73,7 @@ def diagnose_found(
         trained_on: pictures that it was trained on, as far as they are known.
         proposed: pictures whose proposals are looked at, at most.
         swapped: pictures tried with red and blue exchanged, at most.
+        run: what was asked for the pictures that it was trained on.
 
     Raises:
         UserError: a picture cannot be read.
@@ -81,6 +83,7 @@ def diagnose_found(
         _anchors(detector, dataset),
         _channels(detector, dataset, detections, swapped),
         _shared(dataset, trained_on),
+        None if run is None else str(run),
     )
     return diagnose_detections(detections, dataset.samples, dataset.classes, evidence)
 
@@ -109,13 +112,22 @@ def spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
+def _with_objects(dataset: Dataset, most: int) -> np.ndarray:
+    """Of the pictures with an object that counts at most so many, evenly spread: int64.
+
+    Nothing can be said from the others, which may be nearly all.
+    """
+    counted = [not np.all(sample.difficult) for sample in dataset]
+    return np.flatnonzero(counted)[spread(sum(counted), most)]
+
+
 def _proposals(
     detector: PictureDetector, dataset: Dataset, most: int
 ) -> list[Detections | None] | None:
     propose = getattr(detector, "proposals", None)
     if propose is None:
         return None
-    chosen = spread(len(dataset), most)
+    chosen = _with_objects(dataset, most)
     proposals: list[Detections | None] = [None] * len(dataset)
     with counting("proposing", len(chosen)) as advance:
         for start in range(0, len(chosen), CHUNK):
@@ -139,7 +151,7 @@ def _anchors(detector: PictureDetector, dataset: Dataset) -> AnchorFit | None:
 def _channels(
     detector: PictureDetector, dataset: Dataset, detections: Sequence[Detections], most: int
 ) -> Channels | None:
-    chosen = spread(len(dataset), most)
+    chosen = _with_objects(dataset, most)
     if not len(chosen):
         return None
     swapped: list[Detections] = []

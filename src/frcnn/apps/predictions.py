@@ -113,8 +113,10 @@ def plan_drawings(images: Iterable[Path], folder: str | Path) -> list[Path]:
     Raises:
         UserError: a drawing would overwrite a picture.
     """
-    images, used = list(images), set()
-    drawings = [Path(folder) / _unused_name(path, used) for path in images]
+    images = list(images)
+    used: set[str] = set()
+    numbers: dict[str, int] = {}
+    drawings = [Path(folder) / _unused_name(path, used, numbers) for path in images]
     originals = {_identity(path) for path in images}
     for drawing in drawings:
         if drawing.exists() and _identity(drawing) in originals:
@@ -134,15 +136,19 @@ def _identity(path: Path) -> tuple[int, int] | str:
     return status.st_dev, status.st_ino
 
 
-def _unused_name(path: Path, used: set[str]) -> str:
+def _unused_name(path: Path, used: set[str], numbers: dict[str, int]) -> str:
     """The picture's name, with a number where another of that name came before.
 
-    A suffix that names no format to write, as ``.jfif``, or none, becomes ``.jpg``.
+    A suffix that names no format to write, as ``.jfif``, or none, becomes ``.jpg``. Names that
+    differ in case alone are one file on some disks, and one name here; ``used`` holds those given,
+    ``numbers`` the last number of each name.
     """
     suffix = path.suffix if can_write(path) else ".jpg"
-    name, number = path.stem + suffix, 1
-    while name in used:
+    name = first = path.stem + suffix
+    number = numbers.get(first.casefold(), 1)
+    while name.casefold() in used:
         number += 1
         name = f"{path.stem}-{number}{suffix}"
-    used.add(name)
+    numbers[first.casefold()] = number
+    used.add(name.casefold())
     return name

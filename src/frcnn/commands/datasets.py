@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from frcnn.commands.output import write_json
+from frcnn.commands.output import check_json, write_json
 from frcnn.errors import UserError, printable
 
 
@@ -65,6 +65,7 @@ def audit(arguments: Audit) -> None:
     """Look through the data, print what was found, write the JSON."""
     from frcnn.apps.auditing import audit_data, print_audit
 
+    check_json(arguments.json, arguments.data)
     found = audit_data(arguments.data, arguments.preset, arguments.size, arguments.split)
     print_audit(found)
     if arguments.json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from frcnn.commands.output import write_json
+from frcnn.commands.output import check_json, write_json
 from frcnn.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def evaluate(arguments: Evaluate) -> None:
     from frcnn.evaluation.evaluate import evaluate_detections
     from frcnn.inference.load import load
 
+    check_json(arguments.json, arguments.run, arguments.data)
     detector = _views(arguments).of(load(arguments.run))
     dataset = _labelled(arguments, detector.most_pixels)
     print(dataset.summary())
@@ -135,6 +136,7 @@ def compare(arguments: Compare) -> None:
     from frcnn.evaluation.plain import plain
     from frcnn.inference.load import load
 
+    check_json(arguments.json, arguments.first, arguments.second, arguments.data)
     dataset = _labelled(arguments, MAX_PIXELS)
     print(dataset.summary())
     (dataset, first, faults), _ = detect_dataset(load(arguments.first), dataset, arguments.strict)
@@ -171,6 +173,7 @@ def predict(arguments: Predict) -> None:
 
     if not 0 <= arguments.score <= 1:
         raise UserError(f"--score is a share, from 0 to 1. Received: {arguments.score}.")
+    check_json(arguments.json, arguments.run, *arguments.images)
     if any(map(is_video, arguments.images)):
         return _predict_video(arguments)
     if arguments.track:

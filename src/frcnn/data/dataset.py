@@ -247,7 +247,7 @@ def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset,
         raise ValueError(f"Expected a fraction between 0 and 1. Received: {fraction}.")
     if len(dataset) < 2:
         raise DataError(f"{dataset.root}: has {plural(len(dataset), 'image')}, too few to part")
-    by_name = sorted(range(len(dataset)), key=lambda index: str(dataset[index].image))
+    by_name = sorted(range(len(dataset)), key=lambda index: str(dataset[index].image.absolute()))
     count = min(max(round(fraction * len(dataset)), 1), len(dataset) - 1)
     drawn = np.random.default_rng(seed).permutation(len(dataset))[:count]
     held = {by_name[index] for index in drawn}

@@ -120,6 +120,11 @@ class Comparison:
                 f"{name:<{width}}  {each.first:>6.3f}  {each.second:>6.3f}  {_interval(each)}{mark}"
             )
         note = f"* beyond chance; {self.resamples} resamples of {self.images} images."
+        if len(self.per_class) > 1:
+            note += (
+                " Each line is at 95 % by itself: of twenty classes that differ by chance alone "
+                "about one has a star."
+            )
         warnings = [
             f"Warning: the {name} detector does not know these classes, they score 0: "
             f"{', '.join(unknown)}."

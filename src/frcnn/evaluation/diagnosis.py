@@ -41,12 +41,14 @@ class Evidence:
         anchors: how the anchors fit the objects.
         channels: how the detector does with red and blue exchanged.
         shared: images that were trained on.
+        run: what was asked for the images that it was trained on.
     """
 
     proposals: Sequence[Detections | None] | None = None
     anchors: AnchorFit | None = None
     channels: Channels | None = None
     shared: Shared | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

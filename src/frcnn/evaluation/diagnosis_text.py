@@ -24,6 +24,7 @@ def describe(diagnosis: Diagnosis) -> str:
         _confusion_lines(diagnosis),
         _score_lines(diagnosis),
         _worst_lines(diagnosis),
+        _unknown_lines(diagnosis),
     ]
     return printable_lines("\n\n".join("\n".join(part) for part in parts if part))
 
@@ -108,3 +109,12 @@ def _worst_lines(of: Diagnosis) -> list[str]:
     for row in of.worst[:5]:
         lines.append(f"{row['missed']:>4} {row['false']:>4} {row['found']:>4}  {row['image']}")
     return lines
+
+
+def _unknown_lines(of: Diagnosis) -> list[str]:
+    if of.evidence.run is None or of.evidence.shared is not None:
+        return []
+    return [
+        f"What {of.evidence.run} was trained on is not known, nor whether these images are among "
+        "it."
+    ]

@@ -18,7 +18,7 @@ from frcnn.structures import Detections, Sample
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
-RIGHT = "right"
+RIGHT, IGNORED = "right", "ignored"
 MOST = 100  # detections of a picture that are looked at
 _RECALLS = np.arange(101) / 100
 
@@ -35,11 +35,12 @@ class Errors:
             put right, the rest removed.
         false_positives: how much it rises when nothing wrong is scored above anything right.
         false_negatives: how much it rises when the objects without a right detection are gone.
-        counts: kind -> how many.
+        counts: kind -> how many, of the detections that count.
         images: int64 (N,), number of the picture of each detection.
         rows: int64 (N,), its row in the picture's ``Detections``, in which only classes of the data
             set count.
-        kinds: int64 (N,), index into ``KINDS``, -1 where the detection is right.
+        kinds: int64 (N,), index into ``KINDS``, -1 where the detection is right or ignored.
+        ignored: bool (N,), whether it lies on a difficult object: neither right nor wrong.
         missed: int64 (K,), numbers of the objects that are missed, counted through the data set.
     """
 
@@ -51,6 +52,7 @@ class Errors:
     images: np.ndarray
     rows: np.ndarray
     kinds: np.ndarray
+    ignored: np.ndarray
     missed: np.ndarray
 
     def to_dict(self) -> dict:
@@ -85,10 +87,10 @@ def find_errors(
     state = _State(found, samples, len(classes))
     base = state.ap()
     gains = {kind: _rise(state.mended(index), base) for index, kind in enumerate(KINDS)}
-    wrong = int(state.kinds.max(initial=-1)) + 1
-    counts = np.bincount(state.kinds[state.kinds >= 0], minlength=max(wrong, len(KINDS)))
-    counts[_MISSED] = state.missed.sum()
     matches = state.matches
+    kinds = np.where(matches.ignored[0], -1, state.kinds)
+    counts = np.bincount(kinds[kinds >= 0], minlength=len(KINDS))
+    counts[_MISSED] = state.missed.sum()
     return Errors(
         base,
         gains,
@@ -97,7 +99,8 @@ def find_errors(
         dict(zip(KINDS, counts.tolist(), strict=True)),
         matches.images,
         np.array([kept[i][row] for i, row in zip(matches.images, matches.rows, strict=True)], int),
-        np.where(matches.ignored[0], -1, state.kinds),
+        kinds,
+        matches.ignored[0],
         np.flatnonzero(state.missed),
     )
 

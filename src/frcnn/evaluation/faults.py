@@ -6,7 +6,7 @@ The least values of these are stated here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isnan
+from math import isnan, nan
 
 from frcnn.errors import printable
 from frcnn.evaluation.measured import Limit, Measured
@@ -59,6 +59,8 @@ def _proposals(of: Measured) -> Iterator[Limit]:
         return
     most = max(of.proposals.recall)
     recall, small = of.proposals.recall[most]["all"], of.proposals.recall[most]["small"]
+    if isnan(recall):  # none was looked at where there is an object
+        return
     covered = f"{most:,} proposals an image cover {recall:.0%} of the objects"
     if not isnan(small) and small < recall:
         covered += f", {small:.0%} of the small ones"
@@ -165,8 +167,8 @@ def _flat(of: Measured) -> bool:
 
 def _scores(of: Measured) -> Iterator[Limit]:
     gain = of.errors.false_positives
-    proposed = of.proposals.recall[max(of.proposals.recall)]["all"] if of.proposals else None
-    covered = f" The proposals cover {proposed:.0%} of them." if proposed is not None else ""
+    proposed = of.proposals.recall[max(of.proposals.recall)]["all"] if of.proposals else nan
+    covered = "" if isnan(proposed) else f" The proposals cover {proposed:.0%} of them."
     if of.detections < FEW * of.objects:
         yield Limit(
             "nothing_found",

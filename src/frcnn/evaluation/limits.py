@@ -60,11 +60,14 @@ def _errors(of: Measured) -> Iterator[Limit]:
     scores = of.calibration
     if scores.error >= UNSURE:
         how = "high" if scores.bias > 0 else "low"
+        right = any(each["count"] and each["right"] > 0 for each in scores.bins)
         yield Limit(
             "calibration",
             f"The scores are too {how}: they are off by {scores.error:.2f} on average from the "
             "share of detections that are right.",
-            f"Keep detections from score {of.confusion.score:.2f} on, where F1 is highest.",
+            f"Keep detections from score {of.confusion.score:.2f} on, where F1 is highest."
+            if right
+            else "No detection is right, so no score to keep them from is good.",
             0.0,
         )
 

@@ -51,6 +51,8 @@ def find_relabelling(
         detections: labelled as the samples are.
         samples: the pictures with their ground truth.
     """
+    if not confusion.classes:
+        return None
     table, classes = confusion.located, confusion.classes
     found = table.sum(axis=0)
     target = table.argmax(axis=0)
@@ -133,12 +135,14 @@ def _mode(votes: np.ndarray) -> tuple[float, float]:
     apart = votes[:, :2]
     cells = np.round(apart / _BIN).astype(np.int64)
     low = cells.min(axis=0) - 1
-    counts = np.zeros(cells.max(axis=0) - low + 2, np.int64)
-    np.add.at(counts, tuple((cells - low).T), 1)
-    # The margin is empty, so that nothing comes in from the other side.
-    steps = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1)]
-    smooth = np.sum([np.roll(counts, step, (0, 1)) for step in steps], axis=0)
-    centre = (np.array(np.unravel_index(np.argmax(smooth), counts.shape)) + low) * _BIN
+    # Of the cells those with votes alone, for a dense table of large pictures takes gigabytes. The
+    # margin is empty, so that nothing comes in from the row before or after.
+    wide = int(cells[:, 1].max() - low[1]) + 2
+    places, counts = np.unique((cells - low) @ [wide, 1], return_counts=True)
+    steps = [down * wide + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    near, where = np.unique(np.add.outer(steps, places), return_inverse=True)
+    smooth = np.bincount(where.ravel(), np.tile(counts, len(steps)))
+    centre = (np.array(divmod(int(near[smooth.argmax()]), wide)) + low) * _BIN
     # Large boxes are less exact, in pixels.
     window = np.maximum(1.5 * _BIN, _INEXACT * votes[:, 2])
     close = np.abs(apart - centre).max(axis=1) <= window

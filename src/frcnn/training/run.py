@@ -12,7 +12,7 @@ from pathlib import Path
 
 from frcnn.errors import UserError
 from frcnn.training.config import Config
-from frcnn.zoo.references import BEST, LAST
+from frcnn.zoo.references import BEST, LAST, is_published
 
 
 class Run:
@@ -74,7 +74,8 @@ class Run:
     def create(cls, config: Config) -> tuple[Run, Config]:
         """Make the folder and write the configuration into it.
 
-        Without ``config.out`` the folder is new, below ``runs/``. A folder that is named must
+        Paths in it are made absolute, so that they hold wherever it is read again. Without
+        ``config.out`` the folder is new, below ``runs/``. A folder that is named must
         not hold an earlier run's models, unless ``config.overwrite`` gives them up.
 
         Raises:
@@ -82,8 +83,9 @@ class Run:
         """
         cls.refuse_earlier(config)
         folder = Path(config.out) if config.out else _unused(Path("runs") / config.run_name)
-        run, config = cls(folder), replace(config, out=str(folder))
+        run = cls(folder)
         try:
+            config = replace(with_absolute_paths(config), out=str(folder))
             folder.mkdir(parents=True, exist_ok=True)
             for old in (
                 *folder.glob("tensorboard/events.*"),
@@ -146,6 +148,15 @@ class Run:
     def write_metrics(self, metrics: dict) -> None:
         """Write the figures of the best epoch."""
         write_whole(self.metrics, json.dumps(_finite(metrics), indent=2) + "\n")
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same, to be read from another working folder; ``out`` stays as it is."""
+    weights = config.weights
+    named = weights in ("imagenet", "none") or is_published(weights)
+    if not named and os.path.exists(weights):
+        weights = str(Path(weights).absolute())
+    return replace(config, data=str(Path(config.data).absolute()), weights=weights)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -25,7 +25,7 @@ from frcnn.training.evaluated import needs_another, precision, show
 from frcnn.training.fitting import Fitting
 from frcnn.training.optimizer import build_optimizer
 from frcnn.training.plan import Room, measure_step, plan_steps
-from frcnn.training.run import Run
+from frcnn.training.run import Run, with_absolute_paths
 from frcnn.training.splits import Splits, open_splits
 from frcnn.training.tracking import check_tracker
 from frcnn.zoo.presets import build_network, preset
@@ -108,7 +108,7 @@ def _train(config: Config, devices: Devices, console: Console) -> Finished:
         text = report.brief() if ours else str(report)
         console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
     run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
-    config = replace(config, out=str(run.folder))
+    config = replace(with_absolute_paths(config), out=str(run.folder))
     seen = _fit(config, run, network, batches, splits, devices, console, resumed=False)
     return Finished(run, splits, seen)
 

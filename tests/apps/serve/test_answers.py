@@ -208,6 +208,7 @@ def test_names_from_outside_stay_inside(server, tmp_path, name):
         ({"format": "word"}, 0, "format: must be one of voc"),
         ({"labels": "[]"}, 0, "at least 1 item"),
         ({"labels": "{"}, 0, "Invalid JSON"),
+        ({"box": [1, 1, 1e39, 9]}, 0, "less than or equal to 1000000000"),
         ({"labels": "[" * 5000}, 0, "Invalid JSON"),
         ({}, 0, "a.png: send its file, or state its width and height"),
         ({}, 2, "There are 2 pictures for 1 rows"),
@@ -231,3 +232,12 @@ def test_labels_of_a_file_that_is_no_picture(server):
     fields = [("format", "voc"), ("labels", rows)]
     answer = server.send("/v1/labels", [("a.png", b"nonsense")], fields)
     assert answer.status == 422 and "is not a JPEG" in answer.detail()
+
+
+@pytest.mark.parametrize("format", ["voc", "coco"])
+def test_where_the_server_keeps_files_is_not_told(server, format):
+    row = {"image": "a.png", "detections": [{"box": [1, 1, 9, 9], "label": 0}]}
+    fields = [("format", format), ("labels", json.dumps([row]))]
+    answer = server.send("/v1/labels", [("a.png", b"nonsense")], fields)
+    assert answer.status == 422 and answer.detail().startswith("a.png: ")
+    assert "given" not in answer.detail() and "/" not in answer.detail()

@@ -123,3 +123,20 @@ def test_few_decoded_pictures_are_held():
             assert len(await task) == 60
 
     asyncio.run(run())
+
+
+def test_a_detector_that_gives_too_few_results_is_an_error_of_those_who_asked():
+    class Short(Sizes):
+        def detect_prepared(self, pictures, batch):
+            return super().detect_prepared(pictures, batch)[: 0 if short else None]
+
+    async def run():
+        nonlocal short
+        async with Batcher(Short(), 8, 8, Metrics()) as batcher:
+            with pytest.raises(ValueError, match="zip"):
+                await asyncio.wait_for(batcher.detect([WIDE]), 60)
+            short = False
+            return await asyncio.wait_for(batcher.detect([WIDE]), 60)
+
+    short = True
+    assert sizes_of(asyncio.run(run())) == [(48.0, 32.0)]

@@ -287,3 +287,16 @@ def test_names_come_back_as_text(server):
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(UserError, match=message):
         Settings(**settings)
+
+
+def test_no_request_may_have_more_pictures_than_may_wait():
+    with serving(Sizes(), queue=2) as client:
+        answer = client.send("/v1/detect", SOUND * 3)
+        assert answer.status == 422 and "may have 2 pictures at most" in answer.detail()
+        assert client.send("/v1/detect", SOUND * 2).status == 200
+
+
+def test_white_space_round_a_token_is_not_part_of_it():
+    with serving(Sizes(), token=f" {TOKEN}\r\n") as client:
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        assert client.send("/v1/detect", SOUND, **right).status == 200

@@ -12,6 +12,7 @@ Points = Sequence[tuple[float, float]]
 _WIDTH, _HEIGHT = 460, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
 _COLOURS = 6
+_MOST = 1e300  # differences of what is larger may not be finite; NaN is not smaller
 _LEAST_SPAN = 1e-300  # below it a float has too few digits to be cut into steps
 _MOST_POINTS = 2000  # of a line
 
@@ -33,7 +34,7 @@ def line_chart(
         even: draw the diagonal, too.
     """
     kept = {
-        name: [p for p in thinned(points) if math.isfinite(p[0]) and math.isfinite(p[1])]
+        name: [p for p in thinned(points) if abs(p[0]) < _MOST and abs(p[1]) < _MOST]
         for name, points in series.items()
     }
     everything = [point for points in kept.values() for point in points]

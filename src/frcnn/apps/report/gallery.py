@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from frcnn.data.faults import ImageError
 from frcnn.data.images import read_image
 from frcnn.errors import printable
 from frcnn.evaluation.diagnosis import Diagnosis
-from frcnn.evaluation.errors import KINDS, MOST, RIGHT
+from frcnn.evaluation.errors import IGNORED, KINDS, MOST, RIGHT
 from frcnn.evaluation.matching import relabel
 from frcnn.structures import Detections, Sample
 
@@ -77,7 +78,12 @@ def make_gallery(
                 "found": _found(found, kinds.get(index, {})),
             }
         )
-    return Gallery(pictures, tuple(classes), round(diagnosis.score, 2))
+    return Gallery(pictures, tuple(classes), _first_score(diagnosis.score))
+
+
+def _first_score(score: float) -> float:
+    """In the hundredths of the slider, down, so that what has the score itself is shown."""
+    return math.floor(round(100 * score, 2)) / 100
 
 
 def _chosen(diagnosis: Diagnosis, samples: Sequence[Sample]) -> dict[int, str]:
@@ -102,11 +108,13 @@ def _chosen(diagnosis: Diagnosis, samples: Sequence[Sample]) -> dict[int, str]:
 
 
 def _kinds(diagnosis: Diagnosis) -> dict[int, dict[int, str]]:
-    """Picture -> row of its detections -> kind of error, or right."""
-    errors, result = diagnosis.errors, {}
-    for picture, row, kind in zip(errors.images, errors.rows, errors.kinds, strict=True):
-        rows = result.setdefault(int(picture), {})
-        rows[int(row)] = RIGHT if kind < 0 else KINDS[kind]
+    """Picture -> row of its detections -> kind of error, or right, or ignored."""
+    errors = diagnosis.errors
+    result: dict[int, dict[int, str]] = {}
+    columns = errors.images, errors.rows, errors.kinds, errors.ignored
+    for picture, row, kind, ignored in zip(*columns, strict=True):
+        name = IGNORED if ignored else RIGHT if kind < 0 else KINDS[kind]
+        result.setdefault(int(picture), {})[int(row)] = name
     return result
 
 

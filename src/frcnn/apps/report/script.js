@@ -74,11 +74,10 @@
       let found = 0;
       // The most confident come last, so that they lie on top.
       for (const item of [...picture.found].reverse()) {
-        const right = item.kind === "right";
+        const group = ["right", "ignored"].includes(item.kind) ? item.kind : "wrong";
         if (item.score < least || !wanted(item)) continue;
-        if (kinds.value === "right" && !right) continue;
-        if (kinds.value === "wrong" && right) continue;
-        box(overlay, item, right ? "right" : "wrong", size);
+        if (kinds.value !== "" && kinds.value !== group) continue;
+        box(overlay, item, group, size);
         found += 1;
       }
       overlay.closest("figure").querySelector(".count").textContent = String(found);

@@ -38,15 +38,16 @@ def summary(figures: Mapping[str, str], diagnosis: Diagnosis | None) -> str:
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> str:
     """Losses, validation figures, the learning rate and the speed, by epoch."""
+    known = dict.fromkeys(name for row in history for name in row)  # a cell may be empty
 
     def lines(names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-        present = [name for name in names if history and name in history[0]]
+        present = [name for name in names if name in known]
         return {
-            name.removeprefix("val_"): [(row["epoch"], row[name]) for row in history]
+            name.removeprefix("val_"): [(row["epoch"], row.get(name, math.nan)) for row in history]
             for name in present
         }
 
-    validated = [name for name in (history[0] if history else ()) if name.startswith("val_")]
+    validated = [name for name in known if name.startswith("val_")]
     charts = [
         line_chart("Losses", lines(_LOSSES), "epoch"),
         line_chart("Validation", lines(validated), "epoch", (0.0, 1.0)),
@@ -180,12 +181,14 @@ def gallery_section(gallery: Gallery) -> str:
         f'value="{gallery.score:.2f}"><output id="shown-score" for="score"></output></label>'
         f'<label>Class <select id="class"><option value="">all</option>{options}</select></label>'
         '<label>Detections <select id="kind"><option value="">all</option>'
-        '<option value="right">right</option><option value="wrong">wrong</option></select></label>'
+        '<option value="right">right</option><option value="wrong">wrong</option>'
+        '<option value="ignored">ignored</option></select></label>'
         '<label><input type="checkbox" id="truth" checked> ground truth</label>'
         '<span><span id="total"></span> detections shown</span></div>'
         '<p class="faint"><span class="key truth"></span>ground truth '
         '<span class="key right"></span>right <span class="key wrong"></span>wrong, with its '
-        f'kind of error</p><div class="gallery">{figures}</div>'
+        'kind of error <span class="key ignored"></span>ignored, on a difficult object</p>'
+        f'<div class="gallery">{figures}</div>'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -209,7 +210,9 @@ def _add_labels(app: FastAPI, classes: tuple[str, ...], settings: Settings) -> N
             )
         except UserError as error:
             folder.cleanup()
-            raise HTTPException(422, str(error).replace(folder.name, "")) from None
+            # Where the server kept the files is nothing to a client.
+            place = re.escape(folder.name) + r"(/given/\d+/)?"
+            raise HTTPException(422, re.sub(place, "", str(error))) from None
         return FileResponse(
             file,
             filename=f"labels-{format}.zip",

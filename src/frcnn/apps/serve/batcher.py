@@ -119,6 +119,7 @@ class Batcher:
                 found = await loop.run_in_executor(
                     self._network, self.detector.detect_prepared, pictures, batch
                 )
+                answers = list(zip(group, found, strict=True))
             except Exception as error:  # theirs who asked; the next batch may fare better
                 for ticket in group:
                     if not ticket.answer.done():
@@ -127,7 +128,7 @@ class Batcher:
             self._metrics.network_seconds.observe(time.perf_counter() - started)
             self._metrics.batches.observe(len(group))
             self._metrics.pictures.inc(len(group))
-            for ticket, detections in zip(group, found, strict=True):
+            for ticket, detections in answers:
                 if not ticket.answer.done():  # who asked may have gone
                     ticket.answer.set_result(detections)
 

@@ -19,7 +19,8 @@ FILES = "images"  # the field of a form that holds pictures
 _LONGEST_NAME = 500
 
 Name = Annotated[str, Field(max_length=_LONGEST_NAME, description="What the answer calls it.")]
-Real = Annotated[float, Field(allow_inf_nan=False)]
+# Pixels: more are a mistake, and would not fit the numbers that boxes are kept in.
+Real = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Body = TypeVar("Body")
 
 

@@ -14,10 +14,10 @@ class Settings:
     """How detections are served.
 
     Args:
-        token: what a client must show; None: nothing.
+        token: what a client must show, without white space at its ends; None: nothing.
         batch: most pictures run through the network together.
         queue: most pictures waiting for the network; more are refused with 503.
-        pictures: most pictures of a request.
+        pictures: most pictures of a request; no more than may wait.
         body: most bytes of a request.
         bodies: most bytes of all requests that are being answered; more are refused with 503.
         rate: requests a second that one address may make in the long run; 0: any.
@@ -40,9 +40,14 @@ class Settings:
     linger: float = 2.0
 
     def __post_init__(self):
-        if self.token is not None and not self.token.strip():
-            raise UserError("The token is empty. Give one of a few dozen random letters, or none.")
+        if self.token is not None:
+            object.__setattr__(self, "token", self.token.strip())  # a file's last newline
+            if not self.token:
+                raise UserError(
+                    "The token is empty. Give one of a few dozen random letters, or none."
+                )
         for name, low in (("batch", 1), ("queue", 1), ("body", 1), ("rate", 0), ("patience", 0.1)):
             value = getattr(self, name)
             if not value >= low:
                 raise UserError(f"The server's {name} must be at least {low}. Received: {value}.")
+        object.__setattr__(self, "pictures", min(self.pictures, self.queue))
