@@ -134,15 +134,15 @@ def _draw_texts(
 ) -> None:
     scale = min(2.4, max(0.36, min(canvas.shape[:2]) / 900))
     thickness = max(1, round(1.4 * scale))
-    taken: list[tuple[int, int, int, int]] = []
-    for box, text, fill in zip(corners, texts, fills, strict=True):
+    taken = np.zeros((len(corners), 4), np.int64)  # by labels; nothing by those to come
+    for row, (box, text, fill) in enumerate(zip(corners, texts, fills, strict=True)):
         if not text:
             continue
         (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
         margin = max(1, round(3 * scale))
         size = (text_width + 2 * margin, text_height + baseline + 2 * margin)
-        place = _free_place(box, size, canvas.shape[1], canvas.shape[0], taken)
-        taken.append(place)
+        place = _free_place(box, size, canvas.shape[1], canvas.shape[0], taken[:row])
+        taken[row] = place
         x1, y1, x2, y2 = place
         canvas[y1:y2, x1:x2] = fill
         cv2.putText(
@@ -168,9 +168,9 @@ def _free_place(
     size: tuple[int, int],
     width: int,
     height: int,
-    taken: Sequence[tuple[int, int, int, int]],
+    taken: np.ndarray,
 ) -> tuple[int, int, int, int]:
-    """Where a label goes: the first place round its box that covers no other label."""
+    """Where a label goes: the place round its box that covers least of others, int (T, 4)."""
     x1, y1, x2, y2 = box
     wide, high = size
     wishes = [
@@ -188,14 +188,11 @@ def _free_place(
         x = max(0, min(x, width - wide))
         y = max(0, min(y, height - high))
         places.append((x, y, min(x + wide, width), min(y + high, height)))
-    # min keeps the earliest of equals, so the order of the wishes is the preference.
-    return min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
-
-
-def _overlap(a: Sequence[int], b: Sequence[int]) -> int:
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    high = min(a[3], b[3]) - max(a[1], b[1])
-    return max(wide, 0) * max(high, 0)
+    mine = np.array(places)[:, None]  # [8,1,4]
+    sides = np.minimum(mine[..., 2:], taken[:, 2:]) - np.maximum(mine[..., :2], taken[:, :2])
+    covered = sides.clip(0).prod(axis=2).sum(axis=1)
+    # argmin keeps the earliest of equals, so the order of the wishes is the preference.
+    return places[int(covered.argmin())]
 
 
 def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:

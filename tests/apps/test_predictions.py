@@ -32,6 +32,13 @@ def pictures(tmp_path, monkeypatch):
     return paths
 
 
+def test_drawings_do_not_go_to_a_folder_of_a_videos_name(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["predict", "no-such-run", "predictions", "--out", "drawn.mp4"])
+    assert "--out names the folder for drawn pictures, not a video" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--out", "predictions"], ["--out", "link"], []])
 def test_no_drawing_overwrites_its_picture(pictures, arguments, detector, capsys):
     """Nor does one in the default folder, which is the pictures' here."""

@@ -117,6 +117,10 @@ def test_where_the_video_goes(tmp_path, monkeypatch, model, film):
     assert str(video_file("camera:1", "folder")) == "folder/camera-1.mp4"
     assert str(video_file("rtsp://user:word@host/a.mp4", "folder")) == "folder/stream.mp4"
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="A video is written to .mp4, .mov, .mkv. .*new.avi"):
+        video_file("film.mp4", "new.avi")
+    (tmp_path / "old.avi").mkdir()
+    assert str(video_file("film.mp4", "old.avi")) == "old.avi/film.mp4"
     with pytest.raises(UserError, match="is the video itself"):
         video_file("film.mp4", film)
     with pytest.raises(UserError, match="is the video itself"):

@@ -18,6 +18,7 @@ from frcnn.draw import draw_boxes
 from frcnn.errors import UserError, printable
 from frcnn.inference.ahead import ahead
 from frcnn.inference.pictures import PictureDetector, Prepared
+from frcnn.inference.video import SUFFIXES as VIDEOS
 from frcnn.inference.video import Frame, Video, open_video
 from frcnn.structures import Detections
 
@@ -64,9 +65,11 @@ def video_file(source: str, out: str | Path) -> Path:
     """The file to write: ``out`` if it is named as one, else one in that folder.
 
     Raises:
-        UserError: it is the video itself.
+        UserError: it is the video itself, or named as one of a kind that is not written.
     """
     path = Path(out)
+    if path.suffix.lower() in VIDEOS and path.suffix.lower() not in SUFFIXES and not path.is_dir():
+        raise UserError(f"A video is written to {', '.join(SUFFIXES)}. Received: --out {out}.")
     if path.suffix.lower() not in SUFFIXES:
         name = "stream" if "://" in source else Path(source).stem.replace(":", "-")
         path = path / f"{name}.mp4"

@@ -176,6 +176,10 @@ def predict(arguments: Predict) -> None:
     check_json(arguments.json, arguments.run, *arguments.images)
     if any(map(is_video, arguments.images)):
         return _predict_video(arguments)
+    if arguments.out and is_video(arguments.out) and not Path(arguments.out).is_dir():
+        raise UserError(
+            f"--out names the folder for drawn pictures, not a video. Received: {arguments.out}."
+        )
     if arguments.track:
         raise UserError("--track follows objects through a video: name one.")
     if arguments.ray:
