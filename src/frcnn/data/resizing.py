@@ -26,6 +26,11 @@ def scale_for(size: Size, short: int, long: int) -> float:
     return min(short / min(size), long / max(size))
 
 
+def fitting_scale(size: Size, short: int, long: int, canvas: Size) -> float:
+    """``scale_for``, or less where the picture would pass the canvas (height, width)."""
+    return min(scale_for(size, short, long), canvas[0] / size[0], canvas[1] / size[1])
+
+
 def long_side(short: int) -> int:
     """The cap on the long side in training: 1000 for a short side of 600, as in the paper."""
     return round(short * 1000 / 600)
@@ -224,8 +229,7 @@ def prepare(
         old, of (y, x): rounding to whole pixels makes the two differ.
     """
     height, width = image.shape[:2]
-    scale = min(scale_for((height, width), short, long), canvas[0] / height, canvas[1] / width)
-    size = scaled_size((height, width), scale)
+    size = scaled_size((height, width), fitting_scale((height, width), short, long, canvas))
     padded = np.zeros((*canvas, 3), np.uint8)
     padded[: size[0], : size[1]] = resize(image, size)
     return padded, size, (size[0] / height, size[1] / width)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from frcnn.data.images import image_size
-from frcnn.data.resizing import Size
+from frcnn.data.resizing import Size, fitting_scale
 from frcnn.evaluation.evaluate import evaluate_detections
 from frcnn.inference.pictures import PictureDetector, Preparation
 from frcnn.inference.predict import Detector
@@ -253,18 +253,17 @@ def _groups(paths: Sequence[Path], batch: int | None) -> Iterator[Sequence[Path]
 def _narrow(
     model: DetectionModel, canvas: Size, samples: Sequence[Sample], classes: Sequence[str]
 ) -> Narrow | None:
-    own = Detector(model).preparation
-    sizes = [image_size(sample.image) for sample in samples]
-    canvases = [own.canvas(size) for size in sizes]
-    larger = [
-        alone
-        for size, alone in zip(sizes, canvases, strict=True)
-        if _SHRUNK * own.scale(size, alone) > own.scale(size, canvas)
-    ]
+    detector, sides = Detector(model), (model.short, model.long)
+    larger = []
+    for sample in samples:
+        size = image_size(sample.image)
+        own = detector.preparation.canvas(size)
+        if _SHRUNK * fitting_scale(size, *sides, own) > fitting_scale(size, *sides, canvas):
+            larger.append(own)
     if not larger:
         return None
     height, width = np.max([canvas, *larger], axis=0)
-    found = Detector(model).detect([sample.image for sample in samples], batch=1)
+    found = detector.detect([sample.image for sample in samples], batch=1)
     ap = evaluate_detections(found, samples, classes).coco["AP"]
     return Narrow(len(larger), (int(height), int(width)), ap)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import MAX_PIXELS, decode_image, decode_reduced, read_image, read_reduced
-from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain, scale_for
+from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
 from frcnn.structures import Detections
 
 Image = str | Path | bytes | np.ndarray
@@ -69,11 +69,6 @@ class Preparation:
     def canvas(self, size: Size) -> Size:
         """The canvas (height, width) of a picture of this ``size``."""
         return canvas_for(size, self.short, self.long, self.canvases, self._plain, self.multiple)
-
-    def scale(self, size: Size, canvas: Size) -> float:
-        """The factor that a picture of this ``size`` is resized by to lie on a canvas."""
-        fitting = (canvas[0] / size[0], canvas[1] / size[1])
-        return min(scale_for(size, self.short, self.long), *fitting)
 
     @property
     def _plain(self) -> bool:
