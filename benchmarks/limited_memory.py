@@ -24,7 +24,7 @@ GIB = 2**30
 
 def train(given: argparse.Namespace, folder: Path, addresses: int | None = None) -> str:
     """What the training says about memory; with little address space, only if it takes parts."""
-    command = [sys.executable, "-m", "frcnn.cli", "train", given.data, "--preset", given.preset]
+    command = [sys.executable, "-m", "frcnn", "train", given.data, "--preset", given.preset]
     command += ["--size", str(given.size), "--batch", str(given.batch), "--epochs", "1"]
     command += ["--epoch-images", str(given.steps * given.batch), "--val-split", "none"]
     command += ["--out", str(folder), "--overwrite"]

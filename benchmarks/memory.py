@@ -29,7 +29,7 @@ def trained(
 ) -> tuple[float, float]:
     """GiB that a training is said to take, and took."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "frcnn.cli", "train", data, "--preset", preset]
+        command = [sys.executable, "-m", "frcnn", "train", data, "--preset", preset]
         command += ["--size", str(size), "--batch", str(batch), "--epochs", "1"]
         command += ["--epoch-images", str(4 * batch), "--out", folder, "--overwrite"]
         command += ["--weights", "none", *options]

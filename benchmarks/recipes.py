@@ -129,7 +129,7 @@ def command(given, data: str, row: str, seed: int, run: Path) -> list[str]:
 
 
 def frcnn(*words: str) -> None:
-    command = [sys.executable, "-m", "frcnn.cli", *words]
+    command = [sys.executable, "-m", "frcnn", *words]
     subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
 
 
@@ -138,7 +138,7 @@ def train(words: list[str], run: Path, end: float | None) -> int | None:
     run.mkdir(parents=True, exist_ok=True)
     with (run / "output.txt").open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "frcnn.cli", *words], env=environment(), stdout=output
+            [sys.executable, "-m", "frcnn", *words], env=environment(), stdout=output
         )
         try:
             code = process.wait(None if end is None else max(end - time.monotonic(), 1))

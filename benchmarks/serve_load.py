@@ -34,7 +34,7 @@ from frcnn.inference.sources import find_images
 MOST_REQUESTS = 50_000
 MOST_CLIENTS = 256
 BOUNDARY = "frontier"
-COMMAND = [sys.executable, "-m", "frcnn.cli"]
+COMMAND = [sys.executable, "-m", "frcnn"]
 
 
 @dataclass

@@ -19,7 +19,8 @@ import numpy as np
 from frcnn.apps.serve.running import new_server
 from frcnn.apps.serve.server import listening
 from frcnn.apps.serve.settings import Settings
-from frcnn.inference.pictures import PictureDetector, Preparation
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.preparation import Preparation
 
 BOUNDARY = "frontier"
 

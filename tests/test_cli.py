@@ -45,6 +45,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
         seconds.append(time.perf_counter() - began)
         assert result.stdout.rstrip().endswith("[]"), result.stdout + result.stderr
     assert min(seconds) < 0.5
+    assert run("-m", "frcnn", "--help").stdout in result.stdout
     for command in ("train", "evaluate", "predict", "presets", "demo"):
         assert command in result.stdout
 

@@ -29,6 +29,7 @@ ALLOWED = {
 }
 ALLOWED["commands"] = ALLOWED["apps"] | {"apps"}
 ALLOWED["cli"] = ALLOWED["commands"] | {"commands", "backend"}
+ALLOWED["__main__"] = {"cli"}
 ALLOWED["legacy"] = ALLOWED["apps"] | {"apps"}
 ALLOWED["__init__"] = ALLOWED["apps"] | {"apps", "backend"}
 

@@ -134,6 +134,3 @@ def _leave_tensorflow_out() -> None:
 
     module_utils.tensorflow._available = False
 
-
-if __name__ == "__main__":
-    main()

@@ -19,7 +19,7 @@ def test_pytorch_gets_a_process_a_device(run):
     assert train_in_processes(2, ["train", "data", "--devices", "2"]) == 0
     (command,) = run
     assert "--nproc-per-node=2" in command
-    assert command[-6:] == ["-m", "frcnn.cli", "train", "data", "--devices", "2"]
+    assert command[-6:] == ["-m", "frcnn", "train", "data", "--devices", "2"]
 
 
 @pytest.mark.parametrize(("gpus", "processes"), [(0, None), (1, None), (3, 0)])

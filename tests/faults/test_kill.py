@@ -45,7 +45,7 @@ needs_pictures = pytest.mark.skipif(
 
 
 def start(*arguments):
-    command = [sys.executable, "-m", "frcnn.cli", "train", *map(str, arguments)]
+    command = [sys.executable, "-m", "frcnn", "train", *map(str, arguments)]
     backend = {"KERAS_BACKEND": keras.config.backend()}
     return subprocess.Popen(command, env={**os.environ, **backend}, stdout=subprocess.DEVNULL)
 

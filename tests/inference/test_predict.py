@@ -10,8 +10,8 @@ import pytest
 import frcnn
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
-from frcnn.inference.pictures import Preparation
 from frcnn.inference.predict import Detector
+from frcnn.inference.preparation import Preparation
 from frcnn.inference.sources import find_images
 from tiny import CANVAS, CLASSES, tiny_batch, tiny_detector, tiny_network
 

@@ -11,7 +11,8 @@ from exported import write_onnx
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
 from frcnn.inference import tiles as module
-from frcnn.inference.pictures import PictureDetector, Preparation
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.preparation import Preparation
 from frcnn.inference.seams import beyond_tiles, merge_tiles
 from frcnn.inference.tiles import TiledDetector, plan_tiles
 from frcnn.inference.views import Views

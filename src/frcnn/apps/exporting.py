@@ -22,7 +22,7 @@ from frcnn.export.formats import Format
 from frcnn.export.verdict import Report
 from frcnn.export.wishes import Wishes
 from frcnn.inference.artefact import Artefact
-from frcnn.inference.pictures import Preparation
+from frcnn.inference.preparation import Preparation
 from frcnn.inference.seen import readable
 from frcnn.training.config import Config
 from frcnn.training.run import Run

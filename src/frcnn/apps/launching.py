@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from frcnn.inference.pictures import available_cores
+from frcnn.inference.ahead import available_cores
 from frcnn.training.config import Wanted
 
 
@@ -29,4 +29,4 @@ def train_in_processes(wanted: Wanted, arguments: Sequence[str]) -> int | None:
     if count < 2:
         return None
     os.environ.setdefault("OMP_NUM_THREADS", str(max(available_cores() // count, 1)))
-    return run_processes(count, "frcnn.cli", arguments)
+    return run_processes(count, "frcnn", arguments)

@@ -21,8 +21,8 @@ from frcnn.apps.predictions import CHUNK, check_all_read
 from frcnn.console import counting
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
+from frcnn.inference.ahead import available_cores
 from frcnn.inference.load import load
-from frcnn.inference.pictures import available_cores
 from frcnn.inference.sources import find_images
 from frcnn.inference.views import Views
 

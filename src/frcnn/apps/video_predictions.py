@@ -17,7 +17,8 @@ from frcnn.console import counting
 from frcnn.draw import draw_boxes
 from frcnn.errors import UserError, printable
 from frcnn.inference.ahead import ahead
-from frcnn.inference.pictures import PictureDetector, Prepared
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.preparation import Prepared
 from frcnn.inference.video import SUFFIXES as VIDEOS
 from frcnn.inference.video import Frame, Video, open_video
 from frcnn.structures import Detections

@@ -14,8 +14,9 @@ import numpy as np
 from frcnn.data.images import image_size
 from frcnn.data.resizing import Size, fitting_scale
 from frcnn.evaluation.evaluate import evaluate_detections
-from frcnn.inference.pictures import PictureDetector, Preparation
+from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.predict import Detector
+from frcnn.inference.preparation import Preparation
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.models.detector import DetectionModel
 from frcnn.structures import Detections, Sample, pairwise_iou

@@ -10,14 +10,8 @@ import numpy as np
 
 from frcnn.data.resizing import scaled_canvas
 from frcnn.inference.merging import fuse, joined, suppress
-from frcnn.inference.pictures import (
-    Errors,
-    Image,
-    PictureDetector,
-    Preparation,
-    Prepared,
-    Progress,
-)
+from frcnn.inference.pictures import Errors, PictureDetector, Progress
+from frcnn.inference.preparation import Image, Preparation, Prepared
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections
 

@@ -2,86 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 
 from frcnn.data.faults import ImageError
-from frcnn.data.images import MAX_PIXELS, decode_image, decode_reduced, read_image, read_reduced
-from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
+from frcnn.data.images import MAX_PIXELS
+from frcnn.inference.ahead import decoders, map_ahead
+from frcnn.inference.preparation import Image, Preparation, Prepared
 from frcnn.structures import Detections
 
-Image = str | Path | bytes | np.ndarray
 Progress = Callable[[], None] | None
 Errors = dict[int, ImageError] | None
 
-UNNAMED = "the picture"  # what an error calls one that came as bytes
 _MOST_WAITING = 64  # pictures in memory for others of their canvas
-MOST_DECODERS = 4  # threads; a network takes longer over a picture than decoding it
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a picture becomes what a network takes.
-
-    Args:
-        short: pixels that a picture's short side is resized to.
-        long: pixels that its long side may have at most.
-        canvases: (height, width) to choose from; none: a picture has a canvas of its own.
-        resizing: "smooth" or "plain", as of ``DetectionModel``.
-        multiple: of so many pixels are the sides of a canvas of its own.
-    """
-
-    short: int
-    long: int
-    canvases: tuple[Size, ...]
-    resizing: str
-    multiple: int = STRIDE
-
-    def read(self, image: Image) -> tuple[np.ndarray, int]:
-        """A picture as uint8 (H, W, 3), and by how much both sides were divided in reading it.
-
-        A file may be read smaller than it is, as in training, where much is left to shrink.
-        """
-        if isinstance(image, np.ndarray):
-            return checked(image), 1
-        plain = self._plain  # which takes single pixels, not means
-        if isinstance(image, bytes):
-            if plain:
-                return decode_image(image, UNNAMED), 1
-            return decode_reduced(image, UNNAMED, self.short, self.long)
-        return (read_image(image), 1) if plain else read_reduced(image, self.short, self.long)
-
-    def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
-        """Resize a picture, uint8 (H, W, 3), and pad it: as ``data.resizing.prepare``."""
-        resized = prepare_plain if self._plain else prepare
-        height, width = pixels.shape[:2]
-        return resized(pixels, self.short, self.long, self.canvas((height, width)))
-
-    def canvas(self, size: Size) -> Size:
-        """The canvas (height, width) of a picture of this ``size``."""
-        return canvas_for(size, self.short, self.long, self.canvases, self._plain, self.multiple)
-
-    @property
-    def _plain(self) -> bool:
-        return self.resizing == "plain"
-
-
-class Prepared(NamedTuple):
-    """A picture on its canvas, and the way back to its own pixels."""
-
-    pixels: np.ndarray  # uint8 or float32 (H, W, 3), padded to its canvas
-    size: Size  # of the valid part
-    scale: tuple[float, float]  # new over old, of (y, x)
-    original: Size
 
 
 class PictureDetector(ABC):
@@ -213,7 +150,7 @@ class PictureDetector(ABC):
         Raises:
             ValueError: as ``detect``.
         """
-        return _prepare(self.preparation, image)
+        return self.preparation.prepare(image)
 
     def _groups(
         self, images: list[Image], batch: int, errors: Errors
@@ -240,12 +177,12 @@ class PictureDetector(ABC):
 
     def _prepared(self, images: list[Image], depth: int) -> Iterator[Prepared | ImageError]:
         """Prepared pictures in order, or what is wrong with them, up to ``depth`` ahead."""
-        prepare = partial(_prepared_or_error, self.preparation)
+        prepare = self.preparation.prepare_or_error
         if len(images) == 1:  # nothing to decode ahead
             yield prepare(images[0])
             return
-        with ThreadPoolExecutor(min(MOST_DECODERS, available_cores())) as pool:
-            yield from _ahead(pool, prepare, images, depth)
+        with decoders() as pool:
+            yield from map_ahead(pool, prepare, images, depth)
 
     def detect_prepared(self, group: Sequence[Prepared], batch: int) -> list[Detections]:
         """Find objects in prepared pictures that share a canvas.
@@ -273,48 +210,3 @@ class PictureDetector(ABC):
         return Detections(
             boxes, found["scores"][row, :count], found["labels"][row, :count], self.classes
         )
-
-
-def available_cores() -> int:
-    """Cores that this process may run on: a container or ``taskset`` may leave it but some."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _prepare(preparation: Preparation, image: Image) -> Prepared:
-    pixels, by = preparation.read(image)
-    height, width = pixels.shape[:2]
-    padded, size, (down, across) = preparation.apply(pixels)
-    return Prepared(padded, size, (down / by, across / by), (height * by, width * by))
-
-
-def _prepared_or_error(preparation: Preparation, image: Image) -> Prepared | ImageError:
-    try:
-        return _prepare(preparation, image)
-    except ImageError as error:
-        return error
-
-
-def checked(image: np.ndarray) -> np.ndarray:
-    """A picture's pixels as they are.
-
-    Raises:
-        ValueError: they are not uint8 (H, W, 3).
-    """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(
-            "Expected a picture as a uint8 array of shape (height, width, 3), RGB. "
-            f"Received: {image.dtype} of shape {image.shape}."
-        )
-    return image
-
-
-def _ahead(pool: ThreadPoolExecutor, function, items: Iterable, depth: int) -> Iterator:
-    """``map`` by the pool, in order, with at most ``depth`` results ahead of the consumer."""
-    items = iter(items)
-    queue = [pool.submit(function, item) for item in islice(items, depth)]
-    while queue:
-        done = queue.pop(0).result()
-        queue.extend(pool.submit(function, item) for item in islice(items, 1))
-        yield done

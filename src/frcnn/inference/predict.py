@@ -11,7 +11,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from frcnn.inference.pictures import Image, PictureDetector, Preparation, Progress
+from frcnn.inference.pictures import PictureDetector, Progress
+from frcnn.inference.preparation import Image, Preparation
 from frcnn.inference.proposing import Proposer
 from frcnn.models.detector import DetectionModel, read_model
 from frcnn.structures import Detections

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from frcnn.inference.pictures import PictureDetector, Preparation
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.preparation import Preparation
 from frcnn.models.faster_rcnn import FasterRCNN
 
 

@@ -6,14 +6,8 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import decode_image, read_image
-from frcnn.inference.pictures import (
-    UNNAMED,
-    Errors,
-    Image,
-    PictureDetector,
-    Progress,
-    checked,
-)
+from frcnn.inference.pictures import Errors, PictureDetector, Progress
+from frcnn.inference.preparation import UNNAMED, Image, checked
 from frcnn.inference.seams import beyond_tiles, merge_tiles
 from frcnn.inference.wrapped import WrappedDetector
 from frcnn.structures import Detections

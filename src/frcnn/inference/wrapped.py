@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from frcnn.inference.pictures import PictureDetector, Preparation
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.preparation import Preparation
 
 
 class WrappedDetector(PictureDetector):

@@ -37,7 +37,7 @@ def open_torch(wanted: Wanted) -> Devices:
     if wanted not in ("auto", 1):
         raise UserError(
             f"On PyTorch {wanted} devices are as many processes. Start them with: "
-            f"torchrun --nproc-per-node {wanted} -m frcnn.cli train ..."
+            f"torchrun --nproc-per-node {wanted} -m frcnn train ..."
         )
     return Devices()
 

@@ -27,8 +27,8 @@ from frcnn.data.duplicates import Looks, look_at
 from frcnn.errors import UserError
 from frcnn.evaluation.diagnosis import Diagnosis
 from frcnn.files import read_file
+from frcnn.inference.ahead import available_cores
 from frcnn.inference.load import load
-from frcnn.inference.pictures import available_cores
 from frcnn.structures import Detections
 from frcnn.training.auditing import working_of
 from frcnn.training.config import Config

@@ -15,13 +15,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from frcnn.apps.serve.metrics import Metrics
-from frcnn.inference.pictures import (
-    MOST_DECODERS,
-    Image,
-    PictureDetector,
-    Prepared,
-    available_cores,
-)
+from frcnn.inference.ahead import decoders
+from frcnn.inference.pictures import PictureDetector
+from frcnn.inference.preparation import Image, Prepared
 from frcnn.structures import Detections
 
 
@@ -56,7 +52,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         # Bytes are small, decoded pictures are not: only what the next batches take is decoded.
         self._room = asyncio.Semaphore(4 * self._batch)
-        self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, available_cores()), "decode")
+        self._decoders = decoders()
         self._network = ThreadPoolExecutor(1, "network")
         self._task = asyncio.create_task(self._run())
         return self
