@@ -1,5 +1,9 @@
 """Recorded training steps: the same losses and weights, and what cannot be recorded."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -109,3 +113,10 @@ def test_a_step_that_depends_on_values_goes_on_as_before():
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
     for one, other in zip(results[0][1], results[1][1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_replay_on_a_gpu_waits_for_nothing():
+    """A CUDA graph cannot be captured of what reads values, or takes tensors from the host."""
+    script = Path(__file__).parents[1] / "gpu_run.py"
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert result.stdout == "step True\ndetection True\n", result.stdout + result.stderr

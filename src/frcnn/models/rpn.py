@@ -192,7 +192,7 @@ class RegionProposalNetwork(keras.layers.Layer):
             scores.append(best)
             boxes.append(decoded)
             origins.append(ops.cast(index, "int32") + start)
-            levels.append(ops.full_like(index, level))
+            levels.append(ops.zeros_like(index) + level)
             start = end
         scores = ops.concatenate(scores, axis=1)  # [B, N]
         boxes = box_ops.clip(ops.concatenate(boxes, axis=1), ops.cast(sizes, "float32"))

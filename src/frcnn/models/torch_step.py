@@ -66,7 +66,11 @@ class RecordedSteps:
         try:
             self._graphs[case] = graph = RecordedGraph(step, inputs, changing)
         except Exception as error:  # of an optimizer or a layer of the user's own, that do as well
-            LOGGER.info("Steps cannot be recorded: %s", error)
+            LOGGER.warning(
+                "Training steps run layer by layer, which takes a GPU several times as long: they "
+                "cannot be recorded: %s",
+                error,
+            )
             self._graphs[case] = None
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)

@@ -65,7 +65,7 @@ def sample(labels, count, max_foreground, keys):
     labels, keys = ops.convert_to_tensor(labels), ops.convert_to_tensor(keys)
     length = labels.shape[1]
     is_foreground, is_background = labels == FOREGROUND, labels == BACKGROUND
-    limit = ops.full_like(labels[:, :1], min(max_foreground, count))  # [B, 1]
+    limit = ops.zeros_like(labels[:, :1]) + min(max_foreground, count)  # [B, 1]
     foreground = _highest(keys, is_foreground, limit, min(max_foreground, count))
     drawn = ops.sum(ops.cast(foreground, labels.dtype), axis=1, keepdims=True)
     background = _highest(keys, is_background, count - drawn, count)
