@@ -58,11 +58,11 @@ def lively_rpn(**options) -> RegionProposalNetwork:
     return rpn
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_proposals_of_each_level_lie_on_its_cells(whole):
-    rpn = lively_rpn(whole_cells=whole)
+@pytest.mark.parametrize(("whole", "depth"), [(False, 0), (True, 1)])
+def test_proposals_of_each_level_lie_on_its_cells(whole, depth):
+    rpn = lively_rpn(whole_cells=whole, depth=depth)
     again = RegionProposalNetwork.from_config(rpn.get_config())
-    assert again.whole_cells is whole
+    assert again.whole_cells is whole and len(again.hidden) == depth
     rng = np.random.default_rng(1)
     maps = [rng.normal(size=shape).astype("f4") for shape in ((1, 8, 12, 3), (1, 4, 6, 3))]
     shapes, sizes = [(8, 12), (4, 6)], np.int32([[64, 96]])

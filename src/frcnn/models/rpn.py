@@ -94,7 +94,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         iou_threshold: of the NMS, which runs on each level by itself.
         min_size: proposals narrower or lower than this many pixels are dropped.
         min_score: proposals whose objectness, 0..1, is lower are dropped.
-        depth: how many 3x3 convolutions.
+        depth: how many 3x3 convolutions; 0 for none.
         whole_cells: round proposals to whole cells, as ``to_whole_cells`` does (keras-frcnn).
     """
 
@@ -140,8 +140,8 @@ class RegionProposalNetwork(keras.layers.Layer):
         for layer in self.hidden:
             layer.build((None, None, None, inputs))
             inputs = self.channels
-        self.objectness.build((None, None, None, self.channels))
-        self.deltas.build((None, None, None, self.channels))
+        self.objectness.build((None, None, None, inputs))
+        self.deltas.build((None, None, None, inputs))
         self.built = True
 
     def call(self, features):
