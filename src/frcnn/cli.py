@@ -133,4 +133,3 @@ def _leave_tensorflow_out() -> None:
     from keras.src.utils import module_utils
 
     module_utils.tensorflow._available = False
-

@@ -11,7 +11,7 @@ from keras import ops
 
 from frcnn.models import layers, xla_convolution
 from frcnn.models.layers import Conv2D, DepthwiseConv2D
-from frcnn.models.xla_convolution import depthwise, is_pointwise, pointwise
+from frcnn.models.xla_convolution import dense, depthwise, is_dense, is_pointwise, pointwise
 
 pytestmark = pytest.mark.backend
 
@@ -71,6 +71,41 @@ def test_its_gradients_are_a_depthwise_convolutions(
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("size", "kernel", "dilation", "padding"),
+    [
+        ((6, 7), (3, 3), 1, "same"),
+        ((6, 7), (4, 2), 1, "same"),
+        ((7, 6), (1, 3), 1, "valid"),
+        ((9, 8), (2, 3), 2, "same"),
+        ((9, 8), (3, 2), 2, "valid"),
+    ],
+)
+def test_a_dense_convolution_has_the_values_and_gradients_of_keras_own(
+    gradient, size, kernel, dilation, padding
+):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, 3)).astype("float32")
+    weights = rng.normal(size=(*kernel, 3, 4)).astype("float32")
+    rules = dict(strides=(1, 1), padding=padding, dilation_rate=(dilation, dilation))
+    layer = types.SimpleNamespace(kernel_size=kernel, **rules)
+
+    def kerass(x, weights):
+        return ops.conv(x, weights, **{**rules, "strides": 1})
+
+    def ours(x, weights):
+        return dense(layer, ops.convert_to_tensor(x), ops.convert_to_tensor(weights))
+
+    expected = ops.convert_to_numpy(kerass(x, weights))
+    np.testing.assert_allclose(ops.convert_to_numpy(ours(x, weights)), expected, atol=1e-5)
+    upstream = rng.normal(size=expected.shape).astype("float32")
+    for got, expected in (
+        (gradient(lambda a, f=f: f(a, weights), x, upstream) for f in (ours, kerass)),
+        (gradient(lambda a, f=f: f(x, a), weights, upstream) for f in (ours, kerass)),
+    ):
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
 def test_matrix_products_are_a_convolution_of_single_cells():
     rng = np.random.default_rng(0)
     x = ops.convert_to_tensor(rng.normal(size=(2, 5, 6, 3)).astype("float32"))
@@ -85,9 +120,14 @@ def test_what_a_matrix_product_can_be():
         assert not is_pointwise(other)
 
 
+def test_which_convolutions_are_dense():
+    assert is_dense(Conv2D(4, 3)) and is_dense(Conv2D(4, 3, dilation_rate=2))
+    assert not is_dense(Conv2D(4, 3, 2)) and not is_dense(Conv2D(4, 3, groups=2))
+
+
 def test_layers_use_them_on_the_cpu_of_jax_alone(monkeypatch):
     used = []
-    for name in ("depthwise", "pointwise"):
+    for name in ("dense", "depthwise", "pointwise"):
         function = getattr(xla_convolution, name)
         monkeypatch.setattr(
             layers, name, lambda *args, f=function: used.append(f.__name__) or f(*args)
@@ -95,5 +135,7 @@ def test_layers_use_them_on_the_cpu_of_jax_alone(monkeypatch):
     x = ops.ones((1, 6, 6, 4))
     DepthwiseConv2D(3, padding="same")(x)
     Conv2D(2, 1)(x)
+    Conv2D(2, 3)(x)
+    Conv2D(2, 3, 2)(x)
     on_jax = keras.config.backend() == "jax"  # the tests' JAX has no GPU
-    assert used == (["depthwise", "pointwise"] if on_jax else [])
+    assert used == (["depthwise", "pointwise", "dense"] if on_jax else [])

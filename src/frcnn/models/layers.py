@@ -18,7 +18,14 @@ from keras import ops
 
 from frcnn.models.initializers import Uniform
 from frcnn.models.torch_convolution import convolve_view, max_pool_view, relu_of
-from frcnn.models.xla_convolution import depthwise, is_pointwise, on_xla_cpu, pointwise
+from frcnn.models.xla_convolution import (
+    dense,
+    depthwise,
+    is_dense,
+    is_pointwise,
+    on_xla_cpu,
+    pointwise,
+)
 from frcnn.ops.torch_operators import exporting
 
 _PACKAGE = "frcnn"
@@ -95,6 +102,8 @@ class Conv2D(_Padded, keras.layers.Conv2D):
             inputs, kernel = self.pad(inputs), _scaled(self.kernel, scale)
             if on_xla_cpu() and is_pointwise(self):
                 outputs = pointwise(inputs, kernel)
+            elif on_xla_cpu() and is_dense(self):
+                outputs = dense(self, inputs, kernel)
             else:
                 outputs = self.convolution_op(inputs, kernel)
             return _finish(outputs, bias, activation)

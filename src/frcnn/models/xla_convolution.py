@@ -1,7 +1,7 @@
 """The convolutions that XLA does badly on a CPU, in operations that it does well.
 
 Its gradients of depthwise convolutions take many times as long as the sums of shifted maps that
-these are, and those of 1x1 convolutions longer than the matrix products.
+these are, and those of other convolutions longer than the matrix products.
 Only for JAX: TensorFlow's deployment formats know depthwise convolutions by their name.
 """
 
@@ -39,6 +39,52 @@ def pointwise(inputs, kernel):
     return ops.reshape(cells, (-1, *inputs.shape[1:-1], kernel.shape[-1]))
 
 
+def is_dense(layer) -> bool:
+    """Whether each cell of a convolution's kernel reads all channels, at every place."""
+    return all(size == 1 for size in (*layer.strides, layer.groups))
+
+
+def dense(layer, inputs, kernel):
+    """Convolve without strides.
+
+    XLA convolves; its gradient of the kernel, a convolution whose batch are the channels, is what
+    takes longest, so that this one is a product of two matrices for each of the kernel's cells.
+
+    Args:
+        layer: as of ``depthwise``.
+        inputs: (B, H, W, C_in).
+        kernel: (k, k, C_in, C_out).
+    """
+    axes = _axes(layer, inputs)
+    dilation = layer.dilation_rate
+
+    @ops.custom_gradient
+    def convolve(inputs, kernel):
+        def gradients(*given, upstream=None):
+            given = given[0] if upstream is None else upstream
+            padded = ops.pad(given, [(0, 0), *(axis.whole_pad for axis in axes), (0, 0)])
+            turned = ops.swapaxes(ops.flip(kernel, (0, 1)), 2, 3)
+            of_inputs = ops.conv(padded, turned, 1, "valid", dilation_rate=dilation)
+            return of_inputs, _dense_kernel_gradient(inputs, given, axes)
+
+        return ops.conv(inputs, kernel, 1, layer.padding, dilation_rate=dilation), gradients
+
+    return convolve(inputs, kernel)
+
+
+def _dense_kernel_gradient(inputs, given, axes):
+    """(B, H, W, C_in), (B, H', W', C_out) -> (k, k, C_in, C_out)."""
+    padded = ops.pad(inputs, [(0, 0), *(axis.pad for axis in axes), (0, 0)])
+    down, across = (axis.reads for axis in axes)
+    given = ops.reshape(given, (-1, given.shape[-1]))
+    products = [
+        ops.transpose(ops.reshape(padded[:, rows, columns], (-1, inputs.shape[-1]))) @ given
+        for (_, rows), (_, columns) in itertools.product(down, across)
+    ]
+    sides = len(down), len(across)
+    return ops.reshape(ops.stack(products), (*sides, inputs.shape[-1], given.shape[-1]))
+
+
 def depthwise(layer, inputs, kernel):
     """Convolve each channel by itself.
 
@@ -50,12 +96,7 @@ def depthwise(layer, inputs, kernel):
         inputs: (B, H, W, C).
         kernel: (k, k, C, 1).
     """
-    axes = [
-        _Axis(layer, size, *rest)
-        for size, *rest in zip(
-            inputs.shape[1:3], layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
-        )
-    ]
+    axes = _axes(layer, inputs)
 
     @ops.custom_gradient
     def convolve(inputs, kernel):
@@ -64,12 +105,18 @@ def depthwise(layer, inputs, kernel):
 
         def gradients(*given, upstream=None):
             given = given[0] if upstream is None else upstream
-            of_kernel = _kernel_gradient(padded, given, down, across)
+            of_kernel = _kernel_gradient(padded, given, axes)
             return _inputs_gradient(given, kernel, axes), of_kernel
 
         return _shifted_sum(padded, kernel, down, across), gradients
 
     return convolve(inputs, kernel)
+
+
+def _axes(layer, inputs) -> list[_Axis]:
+    """Down and across."""
+    rules = layer.kernel_size, layer.strides, layer.dilation_rate
+    return [_Axis(layer, *each) for each in zip(inputs.shape[1:3], *rules, strict=True)]
 
 
 class _Axis:
@@ -80,7 +127,9 @@ class _Axis:
         groups: of them, as many as the stride each.
         pad: zeros (before, after) it.
         reads: of each cell of the kernel, its number and the slice of the padded input it reads.
-        back_pad: zeros (before, after) the output's gradient for ``back_reads``.
+        whole_pad: zeros (before, after) the output's gradient, of which a convolution without
+            strides by the turned kernel gives the input's.
+        back_pad: the same for ``back_reads``.
         back_reads: for the inputs whose place has the remainder 0, 1, ... by the stride: of each
             cell of the kernel that reads these, its number and the slice of the padded gradient.
     """
@@ -91,6 +140,7 @@ class _Axis:
         if layer.padding == "same":
             self.pad = same_padding(size, cells, stride, dilation)
         taps = [(cell, cell * dilation) for cell in range(cells)]
+        self.whole_pad = (taps[-1][1] - self.pad[0], taps[-1][1] - self.pad[1])
         last = size + sum(self.pad) - taps[-1][1]  # one past the last place of the first cell
         self.reads = [(cell, slice(at, at + last, stride)) for cell, at in taps]
         outputs, self.groups = -(-last // stride), -(-size // stride)
@@ -138,19 +188,23 @@ def _inputs_gradient(given, kernel, axes):
     return cells[:, : axes[0].size, : axes[1].size]
 
 
-def _kernel_gradient(padded, given, down, across):
-    """(k, k, C, 1): pictures are added cell by cell, then cells by a product with ones.
+def _kernel_gradient(padded, given, axes):
+    """(k, k, C, 1): for each of the kernel's cells the sum of what it reads times the gradient.
 
-    XLA's own sums over all but the last axis take several times as long.
+    Pictures are added cell by cell, then cells by a product with ones: XLA's own sums over all but
+    the last axis take several times as long. In a loop, for XLA would fuse what makes the maps into
+    every sum, make them as many times, and take twice as long to compile.
     """
-    _, height, width, channels = given.shape
+    batch, height, width, channels = given.shape
     ones = ops.ones((1, height * width), given.dtype)
-    sums = [
-        ones
-        @ ops.reshape(
-            sum(padded[picture, rows, columns] * given[picture] for picture in range(len(given))),
-            (height * width, channels),
-        )
-        for (_, rows), (_, columns) in itertools.product(down, across)
-    ]
-    return ops.reshape(ops.concatenate(sums), (len(down), len(across), channels, 1))
+    (_, first), (_, left) = (axis.reads[0] for axis in axes)
+
+    def of_cell(place):
+        start, shape = (0, place[0], place[1], 0), (batch, first.stop, left.stop, channels)
+        read = ops.slice(padded, start, shape)[:, :: first.step, :: left.step]
+        products = sum(read[picture] * given[picture] for picture in range(batch))
+        return ones @ ops.reshape(products, (height * width, channels))
+
+    down, across = ([reads.start for _, reads in axis.reads] for axis in axes)
+    places = ops.convert_to_tensor(list(itertools.product(down, across)), "int32")
+    return ops.reshape(ops.map(of_cell, places), (len(down), len(across), channels, 1))
