@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import frcnn
+from frcnn import cli
 from frcnn.backend import PREFERENCE, choose_backend, explaining_a_missing_backend
 from frcnn.cli import COMMANDS, main, run_safely
 from frcnn.errors import UserError
@@ -48,6 +50,28 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert run("-m", "frcnn", "--help").stdout in result.stdout
     for command in ("train", "evaluate", "predict", "presets", "demo"):
         assert command in result.stdout
+
+
+def test_jax_is_told_where_to_keep_what_it_compiles(tmp_path, monkeypatch):
+    code = "from frcnn.cli import run_safely\nrun_safely(lambda: print(__import__('jax').config"
+    for name, value, expected in (
+        ("FRCNN_CACHE", tmp_path / "own", str(tmp_path / "own" / "jax" / platform.node())),
+        ("JAX_COMPILATION_CACHE_DIR", "mine", "mine"),
+    ):
+        monkeypatch.setenv(name, str(value))
+        result = run("-c", code + ".jax_compilation_cache_dir))", backend="jax")
+        assert result.stdout.strip() == expected, result.stderr
+
+
+@pytest.mark.parametrize("folder", ["file/cache", "cache"])
+def test_a_folder_that_cannot_be_made_keeps_nothing(tmp_path, monkeypatch, folder):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("FRCNN_CACHE", str(tmp_path / folder))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    cli._keep_compiled()
+    assert ("JAX_COMPILATION_CACHE_DIR" in os.environ) is (folder == "cache")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "presets", "demo"])

@@ -6,8 +6,10 @@ Nothing heavy is imported until a subcommand needs it, and the backend is chosen
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 
 import tyro
@@ -101,6 +103,7 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
         if notice and speaks():
             print(notice, file=sys.stderr)
         if keras:
+            _keep_compiled()
             _leave_tensorflow_out()
         action()
         sys.stdout.flush()
@@ -133,3 +136,18 @@ def _leave_tensorflow_out() -> None:
     from keras.src.utils import module_utils
 
     module_utils.tensorflow._available = False
+
+
+def _keep_compiled() -> None:
+    """Have JAX keep what it compiles, which takes half a minute and more, for the next command.
+
+    To be called before JAX is imported. Each host has a folder of its own: what was compiled for a
+    newer processor would end an older one's process. ``JAX_COMPILATION_CACHE_DIR`` names another.
+    """
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        from frcnn.zoo.download import cache_folder
+
+        folder = cache_folder() / "jax" / platform.node()
+        with suppress(OSError):  # no right to write there
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
