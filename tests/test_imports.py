@@ -8,11 +8,12 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "frcnn"
 
 # Each part may import those named, and itself.
-FOUNDATION = {"console", "errors", "files", "structures", "draw"}
+FOUNDATION = {"console", "errors", "files", "structures", "draw", "threads"}
 ALLOWED = {
     "console": set(),
     "errors": set(),
     "files": set(),
+    "threads": set(),
     "backend": {"errors"},
     "structures": {"draw"},
     "draw": {"structures"},

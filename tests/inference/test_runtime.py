@@ -12,10 +12,10 @@ import frcnn
 from exported import CANVAS, CLASSES, artefact, write_onnx, write_openvino
 from frcnn.cli import main
 from frcnn.errors import UserError
-from frcnn.inference.ahead import available_cores
 from frcnn.inference.artefact import is_artefact
 from frcnn.inference.preparation import Preparation
 from frcnn.inference.runtime import RuntimeDetector, open_artefact
+from frcnn.threads import available_cores
 
 WRITERS = {".onnx": write_onnx, ".xml": write_openvino}
 

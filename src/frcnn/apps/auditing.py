@@ -14,7 +14,7 @@ from frcnn.data.faults import plural
 from frcnn.data.object_sizes import SMALL
 from frcnn.data.statistics import SplitFigures
 from frcnn.errors import printable
-from frcnn.inference.ahead import available_cores
+from frcnn.threads import available_cores
 from frcnn.training.auditing import working_of
 
 

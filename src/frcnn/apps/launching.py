@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from frcnn.inference.ahead import available_cores
+from frcnn.threads import available_cores
 from frcnn.training.config import Wanted
 
 

@@ -21,10 +21,10 @@ from frcnn.apps.predictions import CHUNK, check_all_read
 from frcnn.console import counting
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
-from frcnn.inference.ahead import available_cores
 from frcnn.inference.load import load
 from frcnn.inference.sources import find_images
 from frcnn.inference.views import Views
+from frcnn.threads import available_cores
 
 TOLD = ("KERAS_BACKEND", "PYTHONPATH")  # variables that workers get
 MOST_OF_IT = 0.6  # of a machine's cores: one worker fits

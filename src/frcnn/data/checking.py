@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from frcnn.data.entries import Box, Entry, Object, Report
 from frcnn.data.faults import Fault, ImageError, Kind
 from frcnn.data.images import MAX_PIXELS, image_size
 from frcnn.data.resizing import Size
+from frcnn.threads import map_ahead
 
 Checked = tuple[Entry, Size, list[Object]]
 
@@ -80,15 +80,13 @@ def _sized(entries: Iterator[Entry], most: int) -> Iterator[tuple[Entry, Size | 
 
 
 def _sized_ahead(entries: Iterator[Entry], most: int) -> Iterator[tuple[Entry, Size | ImageError]]:
-    ahead: deque[tuple[list[Entry], Future[list[Size | ImageError]]]] = deque()
+    def sized(lot: list[Entry]) -> Iterable[tuple[Entry, Size | ImageError]]:
+        return zip(lot, _sizes(lot, most), strict=True)
+
+    lots = iter(lambda: list(islice(entries, _TOGETHER)), [])
     with ThreadPoolExecutor(_THREADS, "frcnn-check") as pool:
-        while True:
-            while len(ahead) < _AHEAD and (lot := list(islice(entries, _TOGETHER))):
-                ahead.append((lot, pool.submit(_sizes, lot, most)))
-            if not ahead:
-                return
-            lot, sizes = ahead.popleft()
-            yield from zip(lot, sizes.result(), strict=True)
+        for found in map_ahead(pool, sized, lots, _AHEAD):
+            yield from found
 
 
 def _sizes(entries: list[Entry], most: int) -> list[Size | ImageError]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import MAX_PIXELS
-from frcnn.inference.ahead import decoders, map_ahead
 from frcnn.inference.preparation import Image, Preparation, Prepared
 from frcnn.structures import Detections
+from frcnn.threads import decoders, map_ahead
 
 Progress = Callable[[], None] | None
 Errors = dict[int, ImageError] | None

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from frcnn.errors import UserError
-from frcnn.inference.ahead import available_cores
 from frcnn.inference.artefact import INPUTS, KEY, OUTPUTS, Artefact
 from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.preparation import Preparation
+from frcnn.threads import available_cores
 
 Graph = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]  # INPUTS -> OUTPUTS, by name
 

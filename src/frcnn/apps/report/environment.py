@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import keras
 
-from frcnn.inference.ahead import available_cores
+from frcnn.threads import available_cores
 from frcnn.training.device_memory import on_gpu
 
 _PACKAGES = ("frcnn", "keras", "numpy", "opencv-python-headless")

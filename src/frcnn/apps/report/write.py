@@ -27,9 +27,9 @@ from frcnn.data.duplicates import Looks, look_at
 from frcnn.errors import UserError
 from frcnn.evaluation.diagnosis import Diagnosis
 from frcnn.files import read_file
-from frcnn.inference.ahead import available_cores
 from frcnn.inference.load import load
 from frcnn.structures import Detections
+from frcnn.threads import available_cores
 from frcnn.training.auditing import working_of
 from frcnn.training.config import Config
 from frcnn.training.run import Run, write_whole

@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from frcnn.apps.serve.metrics import Metrics
-from frcnn.inference.ahead import decoders
 from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.preparation import Image, Prepared
 from frcnn.structures import Detections
+from frcnn.threads import decoders
 
 
 class Busy(Exception):
