@@ -53,13 +53,19 @@ def test_help_is_quick_and_imports_nothing_heavy():
 
 
 def test_jax_is_told_where_to_keep_what_it_compiles(tmp_path, monkeypatch):
-    code = "from frcnn.cli import run_safely\nrun_safely(lambda: print(__import__('jax').config"
+    code = (
+        "from frcnn.cli import run_safely; jax = lambda: __import__('jax').config; run_safely("
+        "lambda: print(jax().jax_compilation_cache_dir, jax().jax_compilation_cache_max_size))"
+    )
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    own = tmp_path / "own"
     for name, value, expected in (
-        ("FRCNN_CACHE", tmp_path / "own", str(tmp_path / "own" / "jax" / platform.node())),
-        ("JAX_COMPILATION_CACHE_DIR", "mine", "mine"),
+        ("FRCNN_CACHE", own, f"{own / 'jax' / platform.node()} {cli.KEPT_COMPILED}"),
+        ("JAX_COMPILATION_CACHE_MAX_SIZE", "5", f"{own / 'jax' / platform.node()} 5"),
+        ("JAX_COMPILATION_CACHE_DIR", "mine", "mine 5"),
     ):
         monkeypatch.setenv(name, str(value))
-        result = run("-c", code + ".jax_compilation_cache_dir))", backend="jax")
+        result = run("-c", code, backend="jax")
         assert result.stdout.strip() == expected, result.stderr
 
 
@@ -68,8 +74,9 @@ def test_a_folder_that_cannot_be_made_keeps_nothing(tmp_path, monkeypatch, folde
     (tmp_path / "file").touch()
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv("FRCNN_CACHE", str(tmp_path / folder))
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     cli._keep_compiled()
     assert ("JAX_COMPILATION_CACHE_DIR" in os.environ) is (folder == "cache")
 

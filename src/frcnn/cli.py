@@ -5,6 +5,7 @@ Nothing heavy is imported until a subcommand needs it, and the backend is chosen
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import sys
@@ -36,6 +37,7 @@ from frcnn.errors import UserError, disk_reason, printable
 from frcnn.export.formats import FORMATS
 from frcnn.training.config import Config
 
+KEPT_COMPILED = 2 << 30  # bytes of what JAX compiled; a training's steps take some MB
 COMMANDS: dict[type, tuple[str, Callable]] = {
     Config: ("train", train),
     Resume: ("train", resume),
@@ -143,11 +145,16 @@ def _keep_compiled() -> None:
 
     To be called before JAX is imported. Each host has a folder of its own: what was compiled for a
     newer processor would end an older one's process. ``JAX_COMPILATION_CACHE_DIR`` names another.
+    What was not used for the longest time makes room.
     """
-    if os.environ.get("KERAS_BACKEND") == "jax":
-        from frcnn.zoo.download import cache_folder
+    if os.environ.get("KERAS_BACKEND") != "jax" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if importlib.util.find_spec("filelock") is None:  # JAX bounds a folder only with its help
+        return
+    from frcnn.zoo.download import cache_folder
 
-        folder = cache_folder() / "jax" / platform.node()
-        with suppress(OSError):  # no right to write there
-            folder.mkdir(parents=True, exist_ok=True)
-            os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    folder = cache_folder() / "jax" / platform.node()
+    with suppress(OSError):  # no right to write there
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(KEPT_COMPILED))

@@ -1,12 +1,13 @@
 """Images that only decoding finds damaged are left out of what is measured."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import frcnn
 from frcnn.apps import scoring
-from frcnn.apps.scoring import detect_dataset
+from frcnn.apps.scoring import detect_dataset, too_few_boxes
 from frcnn.cli import main
 from frcnn.data.faults import DataError, ImageError
 from frcnn.inference.predict import Detector
@@ -20,6 +21,15 @@ def data(tmp_path):
     for index in (1, 4):
         damage(folder / f"JPEGImages/00{index}.png")
     return folder
+
+
+def test_a_detector_that_returns_too_few_boxes_says_so(data):
+    model, dataset = tiny_detector(), frcnn.open_dataset(data)
+    assert too_few_boxes(Detector(model), dataset) is None
+    model.rule = replace(model.rule, count=1)
+    sentence = too_few_boxes(Detector(model), dataset)
+    assert sentence is not None and "at most 1 boxes" in sentence and "up to 2: 6." in sentence
+    assert too_few_boxes(Views(tiles=48).of(Detector(model)), dataset) is None
 
 
 @pytest.mark.parametrize("views", [Views(), Views(tta=True), Views(tiles=48)])

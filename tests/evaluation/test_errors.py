@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from frcnn.evaluation.diagnosis import diagnose_detections
 from frcnn.evaluation.errors import KINDS, find_errors
 from frcnn.evaluation.tables import mistakes_table
 from frcnn.structures import Detections, Sample
@@ -128,3 +129,13 @@ def test_more_than_a_hundred_detections_of_a_picture_are_cut():
     found = of(boxes, [0] * 101, [0.1, *np.linspace(0.9, 0.5, 100)])
     errors = find_errors([found], [truth], CLASSES)
     assert errors.rows.tolist() == list(range(1, 101)) and errors.counts["missed"] == 1
+
+
+def test_in_a_crowded_picture_more_are_looked_at():
+    corners = np.stack([np.arange(150) * 20, np.zeros(150)], axis=1)
+    truth = Sample("a.jpg", np.concatenate([corners, corners + 10], axis=1), [0] * 150)
+    found = of(truth.boxes, [0] * 150, np.linspace(0.9, 0.1, 150))
+    errors = find_errors([found], [truth], CLASSES)
+    assert errors.ap50 == 1.0 and not any(errors.counts.values())
+    diagnosis = diagnose_detections([found], [truth], CLASSES)
+    assert diagnosis.score == pytest.approx(0.1) and diagnosis.f1 == 1.0

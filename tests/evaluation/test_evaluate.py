@@ -116,6 +116,22 @@ def test_a_class_the_detector_does_not_know_scores_zero_and_is_named():
     assert "Warning" not in str(evaluate_detections([found], [Sample("b.jpg")], ("cat",)))
 
 
+def test_pictures_too_crowded_for_coco_are_named():
+    corners = np.stack([np.arange(150) * 20, np.zeros(150)], axis=1)
+    boxes, labels = np.concatenate([corners, corners + 10], axis=1), [0] * 150
+    crowded = Sample("a.jpg", boxes, labels)
+    found = Detections(boxes, np.linspace(0.9, 0.1, 150), labels, ("cat", "dog"))
+    scores = evaluate_detections([found], [crowded], ("cat", "dog"))
+    assert scores.crowded == scores.to_dict()["crowded"] == 1
+    assert scores.voc12["mAP"] == 1.0 and scores.coco["AR100"] == pytest.approx(100 / 150)
+    assert "more than 100 objects of one class: 1." in str(scores)
+    mixed = Sample("b.jpg", boxes, [0] * 75 + [1] * 75)
+    ignored = Sample("c.jpg", boxes, labels, [True] * 50 + [False] * 100)
+    for sample in (mixed, ignored):
+        scores = evaluate_detections([found], [sample], ("cat", "dog"))
+        assert scores.crowded == 0 and "Note" not in str(scores)
+
+
 def test_the_dictionary_survives_strict_json(make_case):
     detections, samples = make_case(0)
     scores = evaluate_detections(detections, samples, ("cat", "dog", "cow", "ghost"), 0.25)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frcnn.console import counting
-from frcnn.data.dataset import Dataset
+from frcnn.data.dataset import Dataset, trained_on
 from frcnn.data.faults import ImageError, describe_faults
 from frcnn.evaluation.evaluate import Evaluation, detect_all, evaluate_detections
 from frcnn.inference.pictures import PictureDetector
@@ -49,6 +49,19 @@ def detect_dataset(
     if result.faults:
         print(describe_faults(result.faults))
     return result, seconds
+
+
+def too_few_boxes(detector: PictureDetector, dataset: Dataset) -> str | None:
+    """A sentence where images have more objects than the detector returns boxes, else None."""
+    most = detector.most_boxes
+    counts = [int(trained_on(sample).sum()) for sample in dataset]
+    if most is None or max(counts, default=0) <= most:
+        return None
+    more = sum(count > most for count in counts)
+    return (
+        f"Note: the detector returns at most {most:,} boxes an image; images with more objects, up "
+        f"to {max(counts):,}: {more:,}. One that is trained on such images returns more."
+    )
 
 
 def score_detector(detector: PictureDetector, dataset: Dataset) -> Evaluation:

@@ -106,7 +106,7 @@ class Predict:
 
 def evaluate(arguments: Evaluate) -> None:
     """Detect on a data set, print the table and the diagnosis, write the JSON."""
-    from frcnn.apps.scoring import detect_dataset
+    from frcnn.apps.scoring import detect_dataset, too_few_boxes
     from frcnn.evaluation.evaluate import evaluate_detections
     from frcnn.inference.load import load
 
@@ -117,6 +117,8 @@ def evaluate(arguments: Evaluate) -> None:
     (dataset, found, faults), seconds = detect_dataset(detector, dataset, arguments.strict)
     result = evaluate_detections(found, dataset.samples, dataset.classes, seconds)
     print(result)
+    if sentence := too_few_boxes(detector, dataset):
+        print(sentence)
     figures = {**result.to_dict(), "left_out": [str(fault) for fault in faults]}
     if arguments.diagnose:
         from frcnn.apps.diagnosing import diagnose

@@ -13,7 +13,7 @@ from frcnn.evaluation.calibration import Calibration, best_score, calibrate, obj
 from frcnn.evaluation.confusion import Confusion, confusion_matrix
 from frcnn.evaluation.errors import Errors, find_errors
 from frcnn.evaluation.evaluate import Evaluation, evaluate_detections
-from frcnn.evaluation.greedy import greedy_match, quick_ap
+from frcnn.evaluation.greedy import enough, greedy_match, quick_ap
 from frcnn.evaluation.limits import find_limits
 from frcnn.evaluation.matching import pairwise_iou, relabel
 from frcnn.evaluation.measured import Channels, Limit, Measured, Shared
@@ -154,7 +154,7 @@ def diagnose_detections(
     evidence = evidence or Evidence()
     evaluation = evaluate_detections(detections, samples, classes)
     found = [relabel(each, classes) for each in detections]
-    matches = greedy_match(found, samples, [0.5])
+    matches = greedy_match(found, samples, [0.5], enough(samples))
     counted = ~matches.ignored[0]
     scores, right = matches.scores[counted], matches.right[0][counted]
     threshold, f1 = best_score(scores, right, evaluation.boxes)
@@ -192,7 +192,7 @@ def _measure(
     everything = confusion_matrix(found, samples, classes, 0.0)
     proposals, unproposed = _measure_proposals(evidence.proposals, samples, errors)
     sizes = sizes_table(evaluation, samples)
-    matches = greedy_match(found, samples, [0.5])
+    matches = greedy_match(found, samples, [0.5], enough(samples))
     counted = ~matches.ignored[0]
     return Measured(
         ap=evaluation.coco["AP"],

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from frcnn.evaluation.greedy import greedy_match, interpolated_ap, mean_of
+from frcnn.evaluation.greedy import enough, greedy_match, interpolated_ap, mean_of
 from frcnn.evaluation.matching import check_pairs, pairwise_iou, relabel
 from frcnn.structures import Detections, Sample
 
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
 RIGHT, IGNORED = "right", "ignored"
-MOST = 100  # detections of a picture that are looked at
 _RECALLS = np.arange(101) / 100
 
 _CLASSIFICATION, _LOCALISATION, _BOTH, _DUPLICATE, _BACKGROUND, _MISSED = range(6)
@@ -73,7 +72,7 @@ def find_errors(
 
     Args:
         detections: what was found, one entry a picture, in the order of ``samples``; of each the
-            100 most confident are looked at. Classes are matched by name.
+            most confident are looked at (`greedy.enough`). Classes are matched by name.
         samples: the pictures with their ground truth.
         classes: the names the labels of ``samples`` index.
 
@@ -82,9 +81,10 @@ def find_errors(
     """
     check_pairs(detections, samples, classes)
     named = [relabel(each, classes) for each in detections]
-    kept = [_most_confident(each) for each in named]
+    most = enough(samples)
+    kept = [_most_confident(each, most) for each in named]
     found = [each[rows] for each, rows in zip(named, kept, strict=True)]
-    state = _State(found, samples, len(classes))
+    state = _State(found, samples, len(classes), most)
     base = state.ap()
     gains = {kind: _rise(state.mended(index), base) for index, kind in enumerate(KINDS)}
     matches = state.matches
@@ -105,9 +105,9 @@ def find_errors(
     )
 
 
-def _most_confident(found: Detections) -> np.ndarray:
+def _most_confident(found: Detections, most: int) -> np.ndarray:
     """The rows that are looked at, ascending."""
-    return np.sort(np.argsort(-found.scores, kind="stable")[:MOST])
+    return np.sort(np.argsort(-found.scores, kind="stable")[:most])
 
 
 def _rise(value: float, base: float) -> float:
@@ -117,9 +117,9 @@ def _rise(value: float, base: float) -> float:
 class _State:
     """Detections with their kinds of error, and AP with some of them mended."""
 
-    def __init__(self, found: list[Detections], samples: Sequence[Sample], classes: int):
+    def __init__(self, found: list[Detections], samples: Sequence[Sample], classes: int, most: int):
         self.classes = classes
-        self.matches = matches = greedy_match(found, samples, [FOREGROUND])
+        self.matches = matches = greedy_match(found, samples, [FOREGROUND], most)
         taken = matches.claimed[0]
         self.right = matches.right[0]
         self.used = np.zeros(len(matches.truth_labels), bool)

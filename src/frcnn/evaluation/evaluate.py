@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from frcnn.evaluation.coco import coco_scores
+from frcnn.evaluation.greedy import MOST
 from frcnn.evaluation.matching import unknown_classes
 from frcnn.evaluation.plain import plain
 from frcnn.evaluation.voc import PrecisionRecall, average_precision, mean_ap, precision_recall
@@ -58,6 +61,8 @@ class Evaluation:
         boxes: boxes to find, difficult ones not counted.
         detections: detections received, those of classes the data set lacks included.
         unknown_classes: classes of the data set that the detector does not know; they score 0.
+        crowded: pictures with more objects of a class than the 100 detections that COCO's figures
+            take of it; VOC's take all.
         seconds_per_image: wall-clock time of detection, reading the picture included; None
             where the detections were made elsewhere.
     """
@@ -71,6 +76,7 @@ class Evaluation:
     boxes: int
     detections: int
     unknown_classes: tuple[str, ...] = ()
+    crowded: int = 0
     seconds_per_image: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +91,7 @@ class Evaluation:
                 "boxes": self.boxes,
                 "detections": self.detections,
                 "unknown_classes": list(self.unknown_classes),
+                "crowded": self.crowded,
                 "seconds_per_image": self.seconds_per_image,
             }
         )
@@ -190,8 +197,14 @@ def evaluate_detections(
         boxes=sum(row["boxes"] for row in per_class.values()),
         detections=sum(len(found) for found in detections),
         unknown_classes=unknown_classes(detections, classes),
+        crowded=sum(_is_crowded(sample) for sample in samples),
         seconds_per_image=seconds_per_image,
     )
+
+
+def _is_crowded(sample: Sample) -> bool:
+    labels = sample.labels[~np.asarray(sample.difficult)]
+    return bool(len(labels)) and int(np.bincount(labels).max()) > MOST
 
 
 def _voc(curves: dict[str, PrecisionRecall], points) -> dict[str, Any]:
@@ -251,7 +264,14 @@ def _class_lines(scores: Evaluation) -> list[str]:
 
 
 def _warning_lines(scores: Evaluation) -> list[str]:
-    if not scores.unknown_classes:
-        return []
-    names = ", ".join(scores.unknown_classes)
-    return ["", f"Warning: the detector does not know these classes, they score 0: {names}."]
+    lines = []
+    if scores.unknown_classes:
+        names = ", ".join(scores.unknown_classes)
+        lines += ["", f"Warning: the detector does not know these classes, they score 0: {names}."]
+    if scores.crowded:
+        lines += [
+            "",
+            f"Note: images with more than {MOST} objects of one class: {scores.crowded:,}. COCO's "
+            f"figures take the {MOST} most confident detections of it, VOC's take all.",
+        ]
+    return lines

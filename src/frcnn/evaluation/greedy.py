@@ -8,7 +8,7 @@ object that it overlaps most; a detection on a difficult object is neither right
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from frcnn.structures import Detections, Sample, box_areas
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
-MOST = 100  # detections of a picture and class
+MOST = 100  # detections of a picture and class, as COCO has it
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,16 @@ class GreedyMatches:
     def right(self) -> np.ndarray:
         """Which detections are right at each threshold, bool (T, N)."""
         return (self.claimed >= 0) & ~self.ignored
+
+
+def enough(samples: Iterable[Sample]) -> int:
+    """Detections of a picture that suffice to tell its errors.
+
+    COCO's and TIDE's hundred; or twice the objects of the most crowded picture where that has
+    more, as many of them would count as missed otherwise.
+    """
+    most = max((int((~np.asarray(sample.difficult)).sum()) for sample in samples), default=0)
+    return MOST if most <= MOST else 2 * most
 
 
 def greedy_match(

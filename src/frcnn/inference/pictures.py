@@ -45,6 +45,11 @@ class PictureDetector(ABC):
         return MAX_PIXELS
 
     @property
+    def most_boxes(self) -> int | None:
+        """Boxes that are returned for a picture, at most; None: any number."""
+        return None
+
+    @property
     def fixed_batch(self) -> int | None:
         """Pictures that ``infer`` takes at once, whatever the caller wishes; None: any number."""
         return None

@@ -50,6 +50,11 @@ class Detector(PictureDetector):
         return Preparation(model.short, model.long, model.canvases, model.resizing, model.multiple)
 
     @property
+    def most_boxes(self) -> int | None:
+        """Boxes that are returned for a picture, at most."""
+        return self.model.rule.count
+
+    @property
     def fills_batches(self) -> bool:
         """Compiled backends would compile again for a smaller last batch."""
         return keras.config.backend() != "torch"

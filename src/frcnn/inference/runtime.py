@@ -42,6 +42,12 @@ class RuntimeDetector(PictureDetector):
         return Preparation(of.short, of.long, (of.canvas,), of.resizing)
 
     @property
+    def most_boxes(self) -> int | None:
+        """Boxes that its graph returns for a picture, at most."""
+        count = self.artefact.rule.get("count")
+        return count if isinstance(count, int) else None
+
+    @property
     def fixed_batch(self) -> int | None:
         """Pictures that it was exported for, at once."""
         return self.artefact.batch

@@ -20,6 +20,7 @@ from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.training.auditing import few_steps, warnings_of, working_of
 from frcnn.training.augmentation import transforms_of, variety_of
 from frcnn.training.config import Config
+from frcnn.training.crowding import make_room
 from frcnn.training.devices import Devices, open_devices
 from frcnn.training.evaluated import needs_another, precision, show
 from frcnn.training.fitting import Fitting
@@ -229,7 +230,10 @@ def _fit(
     if needs_another(config):
         with devices.apart():  # the first process uses it alone
             shown = _network(config, splits, "float32")
-    detector = _detector(shown, splits, batches, chosen.rule)
+    rule, sentence = make_room(shown, chosen.rule, splits)
+    if sentence is not None:
+        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    detector = _detector(shown, splits, batches, rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
     network.label_smoothing = config.label_smoothing
     with devices.scope():

@@ -15,7 +15,7 @@ from frcnn.data.faults import ImageError
 from frcnn.data.images import read_image
 from frcnn.errors import printable
 from frcnn.evaluation.diagnosis import Diagnosis
-from frcnn.evaluation.errors import IGNORED, KINDS, MOST, RIGHT
+from frcnn.evaluation.errors import IGNORED, KINDS, RIGHT
 from frcnn.evaluation.matching import relabel
 from frcnn.structures import Detections, Sample
 
@@ -24,7 +24,7 @@ _WORST = 12
 _MISTAKEN = 12
 _SIDE = 640  # pixels of the longer side
 _QUALITY = 80
-_MOST_OBJECTS = 300  # drawn on a picture
+_MOST_OBJECTS = 300  # drawn on a picture, and as many detections
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _truth(sample: Sample) -> list[dict[str, Any]]:
 
 
 def _found(found: Detections, kinds: dict[int, str]) -> list[dict[str, Any]]:
-    order = np.argsort(-found.scores, kind="stable")[:MOST].tolist()
+    order = np.argsort(-found.scores, kind="stable")[:_MOST_OBJECTS].tolist()
     return [
         {
             "box": found.boxes[row].round(1).tolist(),
