@@ -164,6 +164,21 @@ def in_train_and_test(copy):
     copy.append("train", copy.names["test"][0])
 
 
+def other_boxes_elsewhere(folder, write_image):
+    for name in "abc":
+        write_image(folder / f"{name}.jpg", seed=ord(name))
+    (folder / "cat.csv").write_text("a.jpg,1,2,30,40,cat\nb.jpg,1,2,30,40,cat\n")
+    (folder / "dog.csv").write_text("a.jpg,5,5,20,20,dog\nb.jpg,1,2,30,40,cat\nc.jpg,,,,,\n")
+    return folder
+
+
+def test_files_of_single_classes_are_told(tmp_path, write_image):
+    found = audited(other_boxes_elsewhere(tmp_path, write_image))
+    (finding,) = [each for each in found.findings if each.kind == Kind.DIFFERING]
+    assert finding.severity == "fault" and finding.count == 1
+    assert "a.jpg in cat and in dog" in finding.sentence
+
+
 def nearly_in_train_and_test(copy):
     path = copy.add_copy("test", copy.name)
     image = cv2.imread(str(path))

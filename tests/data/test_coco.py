@@ -250,6 +250,42 @@ def test_classes_that_differ_in_case_only_are_noted(write):
     assert "has the classes 'cat' and 'Cat': if they are one, spell them alike" in str(note)
 
 
+@pytest.mark.parametrize("number", [str, float, int])
+@pytest.mark.parametrize("of", ["images", "annotations", "categories"])
+def test_an_id_is_the_same_as_number_and_as_text(write, of, number):
+    value = content(box(1), box(2, 9, 7))
+    for record in value[of]:
+        for key in ("id", "image_id", "category_id"):
+            if key in record:
+                record[key] = number(record[key])
+    dataset = open_dataset(write(value), strict=True)
+    assert dataset.classes == ("cat", "dog") and not dataset.faults
+    assert [sample.labels.tolist() for sample in dataset] == [[0], [1]]
+
+
+@pytest.mark.parametrize("id_", ["01", "1.0", " 1", "+1", 1.5, float("nan"), float("inf"), "١"])
+def test_what_only_resembles_an_id_is_another(write, id_):
+    dataset, fault = only_fault(write(content(box(1), box(2, id_))))
+    assert "which the file does not list" in fault.problem and len(dataset[0].labels) == 1
+
+
+def test_without_a_box_the_extent_of_the_polygons_is_taken(write):
+    polygons = [[10, 5, 20, 5.5, 15, 30], [30, 8, 31, 9, 32, 7.5, 30, 7]]
+    root = write(content(box(1), box(2, bbox=()) | {"bbox": None, "segmentation": polygons}))
+    dataset = open_dataset(root, strict=True)
+    np.testing.assert_array_equal(dataset[0].boxes[1], [10, 5, 32, 30])
+    (note,) = dataset.faults
+    assert "has 1 annotation without bbox: read as their polygons' extents" in str(note)
+
+
+@pytest.mark.parametrize(
+    "mask", [{"counts": [5]}, [], [[]], [[1, 2, 3, 4]], [["1", 2, 3, 4, 5, 6]], [5], "text"]
+)
+def test_other_masks_give_no_box(write, mask):
+    record = box(2) | {"bbox": None, "segmentation": mask}
+    assert "annotation 2 (cat) has no bbox" in only_fault(write(content(box(1), record)))[1].problem
+
+
 def test_ids_may_be_text(write):
     categories = [{"id": "z", "name": "dog"}, {"id": "b", "name": "cat"}]
     images = [picture("one", "a.jpg")]

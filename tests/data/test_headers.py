@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from frcnn.data.headers import HeaderError, read_size
 from frcnn.data.images import ImageError, image_size, read_image
@@ -42,7 +42,7 @@ def test_every_kind_of_webp(tmp_path, lossless, exif):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_orientation_is_applied_and_told_by_the_header(tmp_path, suffix, orientation):
     path = tmp_path / f"a.{suffix}"
     if suffix == "tif":
@@ -54,6 +54,10 @@ def test_orientation_is_applied_and_told_by_the_header(tmp_path, suffix, orienta
     assert image_size(path) == read_image(path).shape[:2]
     if suffix == "jpg":
         assert image_size(path) == (SIZE if orientation < 5 else SIZE[::-1])
+    if suffix == "webp":
+        with Image.open(path) as opened:
+            expected = np.asarray(ImageOps.exif_transpose(opened))
+        assert np.abs(read_image(path).astype(int) - expected).max() < 8
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA", "I;16"])

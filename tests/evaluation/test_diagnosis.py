@@ -51,6 +51,17 @@ def test_exchanged_labels(sound):
     assert first.kind == "labels" and "'cat' is 'yak'" in first.sentence
 
 
+def test_where_nothing_is_right_the_confusion_is_of_all_that_is_sure():
+    box = np.array([[0, 0, 40, 40.0]])
+    samples = [Sample(f"{n}.jpg", box, [0]) for n in range(20)]
+    found = [Detections(box, [0.6 + n / 100], [1], CLASSES) for n in range(20)]
+    diagnosis = diagnosed(found, samples)
+    assert (diagnosis.score, diagnosis.f1) == (0.5, 0.0)
+    assert diagnosis.score_in_words == "score 0.50, as none has a best F1"
+    assert diagnosis.confusion.pairs()[0][2] == 20
+    assert "where F1 is highest" not in str(diagnosis)
+
+
 def test_labels_at_random(sound):
     found, samples = sound
     rng = np.random.default_rng(0)
@@ -75,6 +86,12 @@ def test_scores_that_are_all_alike(sound):
     ):
         first = diagnosed(rescored(found, scores), samples).limits[0]
         assert first.kind == "scores" and "do not tell right from wrong" in first.sentence
+
+
+def test_narrow_scores_that_rank_well_are_no_fault(sound):
+    found, samples = sound
+    narrow = [Detections(d.boxes, 0.8 + d.scores / 10, d.labels, CLASSES) for d in found]
+    assert "scores" not in kinds(diagnosed(narrow, samples))
 
 
 def test_scores_that_say_nothing(sound):

@@ -19,6 +19,7 @@ from frcnn.data.object_sizes import Working, anchor_findings, objects_at, size_f
 from frcnn.data.split_checks import (
     class_findings,
     dark_pictures,
+    differing_pictures,
     empty_pictures,
     homes_of,
     like_pictures,
@@ -165,6 +166,7 @@ def audit(opened: Opened, working: Working, looks: Looks) -> Audit:
         *of_faults([*opened.faults, *faults, *looks.faults]),
         *nothing_to_train_on(splits),
         *shared_pictures(splits),
+        *differing_pictures(splits),
         *like_pictures(opened.pictures(), looks, homes_of(splits)),
         *dark_pictures(looks.dark),
         *class_findings(splits),

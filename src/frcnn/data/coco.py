@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from frcnn.data.entries import Entry, Object, Reading, Report
-from frcnn.data.faults import DataError, Fault, Kind
+from frcnn.data.faults import DataError, Fault, Kind, plural
 from frcnn.data.lookup import find_picture
 from frcnn.files import read_file
 
@@ -24,6 +25,8 @@ Picture = tuple[Path | None, tuple[int, int] | None]
 
 _MOST_BYTES = 1 << 31  # LVIS's largest file has half of that
 _MOST_ID = 1 << 64  # Python takes long over many longer ones, whose hashes can be the same
+
+_WHOLE = re.compile("-?[1-9][0-9]{0,15}|0")  # as a number would be written
 
 _LISTS = {"images": "image", "annotations": "annotation", "categories": "category"}
 
@@ -82,8 +85,8 @@ def _records(
         if not isinstance(record, dict):
             report(f"has {_shown(record)} as record {number} of {key}, not an object")
         else:
-            id_ = record.get("id")
-            place = f"{_LISTS[key]} {_shown(id_)}" if _is_id(id_) else f"record {number} of {key}"
+            id_ = _id(record)
+            place = f"record {number} of {key}" if id_ is None else f"{_LISTS[key]} {_shown(id_)}"
             yield place, record
 
 
@@ -96,9 +99,9 @@ def _categories(file: Path, data: dict[str, list], report: Report) -> dict[Id, s
         raise DataError(f"{file}: {problem}")
 
     for place, record in _records(file, data, "categories", fail):
-        id_, name = record.get("id"), record.get("name")
-        if not _is_id(id_):
-            fail(f"{place} has {_shown(id_)} as its id, neither a whole number nor text")
+        id_, name = _id(record), record.get("name")
+        if id_ is None:
+            fail(f"{place} {_no_id(record)}")
         if not isinstance(name, str) or not name.strip() or not _is_text(name):
             fail(f"{place} has {_shown(name)} as its name")
         written, name = name, name.strip()
@@ -124,9 +127,9 @@ def _placeholders(data: dict[str, list], names: dict[Id, str]) -> list[Id]:
     if len(names) < 2:
         return []
     records = [record for record in data["categories"] if isinstance(record, dict)]
-    parents = {record["id"]: record.get("supercategory") for record in records}
+    parents = {_id(record): record.get("supercategory") for record in records}
     below = Counter(parent for parent in parents.values() if isinstance(parent, str))
-    used = {r.get("category_id") for r in data["annotations"] if _has_id(r, "category_id")}
+    used = {_id(r, "category_id") for r in data["annotations"] if isinstance(r, dict)}
     return [
         id_
         for id_, name in names.items()
@@ -145,9 +148,9 @@ def _pictures(
         report(Fault(file, problem, images=1, kind=kind or Kind.ANNOTATION))
 
     for place, record in _records(file, data, "images", leave_out):
-        id_ = record.get("id")
-        if not _is_id(id_):
-            leave_out(f"{place} has {_shown(id_)} as its id, neither a whole number nor text")
+        id_ = _id(record)
+        if id_ is None:
+            leave_out(f"{place} {_no_id(record)}")
         elif id_ in found:
             problem = f"{place} is there twice, again as {_shown(record.get('file_name'))}"
             leave_out(problem, Kind.LISTED_TWICE)
@@ -185,14 +188,16 @@ def _objects(
     objects: dict[Id, list[Object]] = {}
     ids: set[Id] = set()
     repeated: list[Id] = []
+    outlined = 0
 
     def leave_out(problem: str, kind: Kind | None = None) -> None:
         report(Fault(file, problem, boxes=1, kind=kind or Kind.OBJECT))
 
     for place, record in _records(file, data, "annotations", leave_out):
-        image, id_ = record.get("image_id"), record.get("id")
-        if not _is_id(image) or image not in pictures:
-            leave_out(f"{place} is of image {_shown(image)}, which the file does not list")
+        image, id_ = _id(record, "image_id"), _id(record)
+        if image is None or image not in pictures:
+            shown = _shown(record.get("image_id"))
+            leave_out(f"{place} is of image {shown}, which the file does not list")
         elif pictures[image][0] is not None:
             try:
                 item = _object(record, place, names)
@@ -200,9 +205,15 @@ def _objects(
                 leave_out(f"{place} {error}", error.kind)
                 continue
             objects.setdefault(image, []).append(item)
-            if _is_id(id_):
+            outlined += record.get("bbox") is None
+            if id_ is not None:
                 repeated += [id_] if id_ in ids else []
                 ids.add(id_)
+    if outlined:
+        problem = (
+            f"has {plural(outlined, 'annotation')} without bbox: read as their polygons' extents"
+        )
+        report(Fault(file, problem, kind=Kind.READING))
     if repeated:
         problem = f"repeats ids of annotations ({len(repeated)} times, first {_shown(repeated[0])})"
         problem = f"{problem}: all of these boxes are read"
@@ -211,9 +222,12 @@ def _objects(
 
 
 def _object(record: dict[str, Any], place: str, names: dict[Id, str]) -> Object:
-    category, bbox = record.get("category_id"), record.get("bbox")
-    if not _is_id(category) or category not in names:
-        raise DataError(f"is of category {_shown(category)}, which the file does not list")
+    category, bbox = _id(record, "category_id"), record.get("bbox")
+    if category is None or category not in names:
+        shown = _shown(record.get("category_id"))
+        raise DataError(f"is of category {shown}, which the file does not list")
+    if bbox is None:
+        bbox = _extent(record.get("segmentation"))
     if bbox is None:
         raise DataError(f"({names[category]}) has no bbox")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
@@ -225,6 +239,18 @@ def _object(record: dict[str, Any], place: str, names: dict[Id, str]) -> Object:
     box = (x, y, x + width, y + height)
     crowd = record.get("iscrowd") in (1, "1")
     return Object(names[category], box, box, place, crowd, _area(record))
+
+
+def _extent(polygons: Any) -> list[float] | None:
+    """The bbox of a mask of polygons; None where it is none, or another kind of mask."""
+    if not isinstance(polygons, list) or not polygons:
+        return None
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or not all(map(_is_number, polygon)):
+            return None
+    x = [float(value) for polygon in polygons for value in polygon[::2]]
+    y = [float(value) for polygon in polygons for value in polygon[1::2]]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
 def _area(record: dict[str, Any]) -> float | None:
@@ -244,14 +270,23 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _is_id(value: Any) -> TypeGuard[Id]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) < _MOST_ID
-    return isinstance(value, str)
+def _id(record: dict[str, Any], key: str = "id") -> Id | None:
+    """An id as ids are compared; None for anything else.
+
+    Tools write the same one as 7 in one list, and as 7.0 or "7" in another.
+    """
+    value = record.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str):
+        return int(value) if _WHOLE.fullmatch(value) else value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MOST_ID:
+        return value
+    return None
 
 
-def _has_id(record: Any, key: str) -> bool:
-    return isinstance(record, dict) and _is_id(record.get(key))
+def _no_id(record: dict[str, Any]) -> str:
+    return f"has {_shown(record.get('id'))} as its id, neither a whole number nor text"
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

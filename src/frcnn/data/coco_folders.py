@@ -12,6 +12,7 @@ from pathlib import Path
 
 from frcnn.data.coco import read_coco
 from frcnn.data.entries import Reading, Report, Source
+from frcnn.data.joining import joined
 from frcnn.data.lookup import existing_folders
 from frcnn.data.names import VALIDATION, common_name
 
@@ -43,7 +44,8 @@ def coco_source(path: Path) -> Source | None:
         chosen = [name] if name else sorted(files)
         readings = [read_coco(files[name], _folders(files[name], name), report) for name in chosen]
         classes = dict.fromkeys(name for reading in readings for name in reading.classes or ())
-        return Reading([e for reading in readings for e in reading.entries], tuple(classes))
+        entries = (entry for reading in readings for entry in reading.entries)
+        return Reading(joined(path, entries, report), tuple(classes))
 
     return Source(tuple(sorted(files)), read, own)
 

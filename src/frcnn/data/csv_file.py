@@ -21,6 +21,7 @@ from typing import TextIO
 from frcnn.data.entries import Entry, Object, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault, Kind
 from frcnn.data.images import SUFFIXES as PICTURES
+from frcnn.data.joining import joined
 from frcnn.data.lookup import existing_folders, first_file
 from frcnn.data.names import common_name
 from frcnn.data.resizing import Size
@@ -71,7 +72,8 @@ def csv_source(path: Path) -> Source | None:
     def read(split: str | None, report: Report) -> Reading:
         name = split.removesuffix(path.suffix) if split else own
         chosen = [files[name]] if name else sorted(files.values())
-        return Reading(entry for file in chosen for entry in read_csv(file, report))
+        entries = (entry for file in chosen for entry in read_csv(file, report))
+        return Reading(joined(path, entries, report))
 
     unlisted = tuple(name + path.suffix for name in files) if own else ()
     return Source(tuple(sorted(files)), read, own, unlisted)

@@ -45,6 +45,7 @@ class Kind(StrEnum):
     NO_OBJECTS = "picture without objects"
     TWICE = "picture twice in a split"
     SHARED = "picture in two splits"
+    DIFFERING = "picture with other boxes in another split"
     ALIKE = "picture alike in two splits"
     CLASS_OF_ONE = "class in one split alone"
     NO_ANNOTATION = "picture without annotation"

@@ -29,6 +29,7 @@ _STANDALONE_MARKERS = (0x01, *range(0xD0, 0xD9))
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_MARKERS = (0xC2, 0xC6, 0xCA, 0xCE)
 _BITS, _FORMAT, _FLOAT = 0x102, 0x153, 3  # TIFF 6.0: BitsPerSample, SampleFormat, and floats
+_WEBP_EXIF = 0x08  # flag of an extended WebP file: it has an EXIF chunk
 _FILL = re.compile(b"\xff+")
 
 
@@ -66,6 +67,26 @@ def sample_bits(data: Buffer) -> int:
     if data[:4] in _TIFF:
         return _tiff_tags(data, (_BITS,)).get(_BITS, 1)
     return 8
+
+
+def webp_orientation(data: Buffer) -> int:
+    """The EXIF orientation of a WebP whose size could be read; 1 of other formats."""
+    if not _is_webp(data[:16]) or data[12:16] != b"VP8X" or not data[20] & _WEBP_EXIF:
+        return 1
+    position = 12
+    for _ in range(_MOST_PARTS):
+        if position + 8 > len(data):
+            return 1
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if kind == b"EXIF":
+            block = bytes(data[position + 8 : position + 8 + length])
+            return _exif_orientation(block.removeprefix(b"Exif\0\0"))
+        position += 8 + length + length % 2
+    return 1
+
+
+def _is_webp(head: bytes) -> bool:
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
 def _oriented(height: int, width: int, orientation: int) -> tuple[int, int]:
@@ -235,7 +256,7 @@ def _read_webp(data: Buffer) -> tuple[int, int]:
         return (packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
-        return height, width
+        return _oriented(height, width, webp_orientation(data))
     raise HeaderError(f"has a WebP header of an unknown kind, {bytes(kind)!r}")
 
 
@@ -246,5 +267,5 @@ _READERS = (
     (lambda head: head.startswith(_PNG), _read_png),
     (lambda head: head.startswith(b"BM"), _read_bmp),
     (lambda head: head.startswith(_TIFF), _read_tiff),
-    (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", _read_webp),
+    (_is_webp, _read_webp),
 )

@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 
 from frcnn.data.faults import ImageError, Kind
-from frcnn.data.headers import Buffer, HeaderError, check_chunks, read_size, sample_bits
+from frcnn.data.headers import (
+    Buffer,
+    HeaderError,
+    check_chunks,
+    read_size,
+    sample_bits,
+    webp_orientation,
+)
 from frcnn.data.resizing import Size, reduction
 from frcnn.files import open_file, read_file
 
@@ -26,6 +33,17 @@ _FLAGS = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+# What OpenCV 4 leaves of a WebP's EXIF orientation, to be flipped as ``cv2.flip`` does: rows and
+# columns exchanged or not, then around this axis.
+_TURNS = {
+    2: (False, 1),
+    3: (False, -1),
+    4: (False, 0),
+    5: (True, None),
+    6: (True, 1),
+    7: (True, -1),
+    8: (True, 0),
 }
 _GREY = {
     1: cv2.IMREAD_GRAYSCALE,
@@ -157,18 +175,27 @@ def _decode(path: Path, data: bytes, size: Size, by: int) -> np.ndarray:
 def _pixels(path: Path, data: bytes, size: Size, by: int, flags: dict[int, int]) -> np.ndarray:
     try:
         check_chunks(data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags[by])
+        turned = webp_orientation(data)
+        ignored = cv2.IMREAD_IGNORE_ORIENTATION if turned != 1 else 0
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags[by] | ignored)
     except HeaderError as error:
         raise ImageError(path, str(error)) from None
     except cv2.error as error:
         raise ImageError(path, f"cannot be decoded ({error.err})") from None
     if image is None:
         raise ImageError(path, "cannot be decoded: its data is damaged")
+    if turned in _TURNS:
+        image = _turn(image, *_TURNS[turned])
     height, width = (-(-side // by) for side in size)
     if image.shape[:2] != (height, width):  # its boxes would be of another picture
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise ImageError(path, f"decodes to {found} pixels where its header says {width}x{height}")
     return image
+
+
+def _turn(image: np.ndarray, exchanged: bool, axis: int | None) -> np.ndarray:
+    image = cv2.transpose(image) if exchanged else image
+    return image if axis is None else cv2.flip(image, axis)
 
 
 def _checked_size(path: Path, data: Buffer, most: int = MAX_PIXELS) -> tuple[int, int]:

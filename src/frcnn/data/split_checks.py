@@ -14,6 +14,7 @@ from frcnn.data.images import SUFFIXES
 from frcnn.data.names import common_name, respellings
 from frcnn.data.voc import unlisted_annotations, voc_roots
 from frcnn.data.yolo import labels_without_picture
+from frcnn.structures import Sample
 
 TRAIN = "train"
 _OWN = (TRAIN, "val", "test")  # common names of splits that ought to share nothing
@@ -68,6 +69,31 @@ def shared_pictures(splits: Mapping[str, Dataset]) -> list[Finding]:
         f"{path.name} is in {' and '.join(sorted(names))}. List each in one of them."
     )
     return [finding(Kind.SHARED, len(shared), sentence, (path for path, _ in shared))]
+
+
+def differing_pictures(splits: Mapping[str, Dataset]) -> list[Finding]:
+    """Pictures that two splits have with other boxes, as where each class has a file."""
+    first: dict[Path, tuple[str, Sample]] = {}
+    differing: dict[Path, tuple[str, str]] = {}
+    for name, split in splits.items():
+        for sample in split:
+            other, same = first.setdefault(sample.image, (name, sample))
+            if _boxes(sample) != _boxes(same):
+                differing.setdefault(sample.image, (other, name))
+    if not differing:
+        return []
+    path, (one, other) = next(iter(differing.items()))
+    sentence = (
+        f"{plural(len(differing), 'picture')} with other boxes in another split: {path.name} in "
+        f"{one} and in {other}. What is in one file alone is background to the other: train on all "
+        "of the folder, which takes the boxes of both, or join the files."
+    )
+    return [finding(Kind.DIFFERING, len(differing), sentence, differing)]
+
+
+def _boxes(sample: Sample) -> set[tuple[float, ...]]:
+    labelled = zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True)
+    return {(*box, label) for box, label in labelled}
 
 
 def like_pictures(paths: list[Path], looks: Looks, homes: Homes) -> list[Finding]:

@@ -104,11 +104,13 @@ def best_score(scores: np.ndarray, right: np.ndarray, objects: int) -> tuple[flo
         objects: how many there are to find.
 
     Returns:
-        the threshold with the highest F1 (2 right / (kept + objects)), and that F1; NaN without
-        detections or objects.
+        the threshold with the highest F1 (2 right / (kept + objects)), and that F1; the threshold
+        is NaN where nothing is right, and both are without detections or objects.
     """
     if not len(scores) or not objects:
         return float("nan"), float("nan")
+    if not right.any():
+        return float("nan"), 0.0
     order = np.argsort(-scores, kind="stable")
     values = 2 * np.cumsum(right[order]) / (np.arange(1, len(order) + 1) + objects)
     # Equal scores are kept together.

@@ -128,6 +128,13 @@ class Diagnosis:
         }
         return plain(values)
 
+    @property
+    def score_in_words(self) -> str:
+        """The score that the confusion matrix is made at, and how it was chosen."""
+        known = self.f1 > 0
+        why = f", where F1 is highest ({self.f1:.3f})" if known else ", as none has a best F1"
+        return f"score {self.score:.2f}{why}"
+
     def __str__(self) -> str:
         from frcnn.evaluation.diagnosis_text import describe
 

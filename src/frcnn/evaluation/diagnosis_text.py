@@ -73,7 +73,7 @@ def _group_lines(of: Diagnosis) -> list[str]:
 
 
 def _confusion_lines(of: Diagnosis) -> list[str]:
-    title = f"Confusion at score {of.score:.2f}, where F1 is highest ({_figure(of.f1)})"
+    title = f"Confusion at {of.score_in_words}"
     if len(of.confusion.classes) > _MOST_CLASSES:
         pairs = [f"{count:>6,}  {t} taken for {d}" for t, d, count in of.confusion.pairs()[:10]]
         return [f"{title}:", *pairs] if pairs else [f"{title}: none."]

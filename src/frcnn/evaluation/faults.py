@@ -165,6 +165,12 @@ def _flat(of: Measured) -> bool:
     return of.detections > 0 and scores.spread < FLAT * sum(means) / of.detections
 
 
+def _poorly_scored(of: Measured) -> bool:
+    if isnan(of.object_ranking):  # no box on an object, or none beside all
+        return _flat(of)
+    return of.object_ranking < POOR_RANKING
+
+
 def _scores(of: Measured) -> Iterator[Limit]:
     gain = of.errors.false_positives
     proposed = of.proposals.recall[max(of.proposals.recall)]["all"] if of.proposals else nan
@@ -177,7 +183,7 @@ def _scores(of: Measured) -> Iterator[Limit]:
             "Train the classification head (longer, or with a higher --lr), on data like these.",
             0.1,
         )
-    elif (_flat(of) or of.object_ranking < POOR_RANKING) and gain > CLEAR_GAIN:
+    elif _poorly_scored(of) and gain > CLEAR_GAIN:
         spread = f"they spread by {of.calibration.spread:.3f}"
         ranked = (
             ""

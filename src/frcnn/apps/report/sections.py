@@ -77,8 +77,7 @@ def diagnosis_tables(diagnosis: Diagnosis) -> str:
             _groups(diagnosis),
             "<h3>By class</h3>",
             _classes(diagnosis),
-            f"<h3>Confusion at score {diagnosis.score:.2f}, where F1 is highest "
-            f"({figure(diagnosis.f1)})</h3>",
+            f"<h3>Confusion at {diagnosis.score_in_words}</h3>",
             confusion_table(diagnosis.confusion),
             "<h3>Most confident mistakes</h3>",
             table(
