@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from frcnn.models.faster_rcnn import LOSSES, NOT_FINITE, feature_shapes
+from frcnn.models.inputs import check_canvas
 from tiny import tiny_batch, tiny_network
 
 pytestmark = pytest.mark.backend
@@ -69,11 +70,126 @@ def test_loss_is_the_sum_of_the_four():
 
 def test_losses_that_are_not_finite_are_told_and_not_tracked():
     network = tiny_network()
-    for losses, total in (([1, 2, 3, 4], 10), ([1, np.nan, 3, -np.inf], 0), ([3, 4, 5, 6], 18)):
+    bad = [1, np.nan, 3, -np.inf]
+    for losses, total in (([1, 2, 3, 4], 10), (bad, np.nan), ([3, 4, 5, 6], 18)):
         losses = ops.convert_to_tensor(np.float32(losses))
-        assert float(network._track(losses, ops.convert_to_tensor(2.0))) == total
+        found = float(network._track(losses, ops.convert_to_tensor(2.0)))
+        np.testing.assert_equal(found, total)
     assert [float(metric.result()) for metric in network.not_finite] == [0, 1, 0, 1]
     assert [float(mean.result()) for mean in network.loss_means] == [2, 3, 4, 5]
+
+
+def test_a_network_that_diverged_is_not_taken_for_the_best():
+    network = tiny_network()
+    x, y = tiny_batch()
+    network.roi_head.classify.bias.assign(np.full(3, np.nan, np.float32))
+    network.compile(keras.optimizers.SGD(0.01))
+    stop = keras.callbacks.TerminateOnNaN()
+    losses = network.fit(x, y, epochs=3, batch_size=2, verbose=0, callbacks=[stop]).history["loss"]
+    assert len(losses) == 1 and np.isnan(losses[0])
+    assert np.isnan(losses_of(network, x, y)["loss"])
+
+
+@pytest.mark.parametrize("head", [{}, {"class_agnostic": True}])
+def test_labels_that_are_of_no_class_make_no_sound_loss(head):
+    network = tiny_network(head=head)
+    x, y = tiny_batch()
+    before = ops.convert_to_numpy(network.rpn.deltas.kernel)
+    network.compile(keras.optimizers.SGD(0.01))
+    counted_from_one = {**y, "labels": np.where(y["labels"] < 0, -1, y["labels"] + 1)}
+    assert np.isnan(network.train_on_batch(x, counted_from_one, return_dict=True)["loss"])
+    np.testing.assert_array_equal(ops.convert_to_numpy(network.rpn.deltas.kernel), before)
+    network.reset_metrics()
+    assert np.isfinite(network.train_on_batch(x, y, return_dict=True)["loss"])
+
+
+def test_a_batch_without_a_slot_for_boxes_is_one_without_objects():
+    results = []
+    for slots in (0, 1):
+        y = {"boxes": np.zeros((2, slots, 4), np.float32) - 1, "labels": np.full((2, slots), -1)}
+        results.append(losses_of(tiny_network(), tiny_batch()[0], y)["loss"])
+    assert results[0] == pytest.approx(results[1], rel=1e-5) and np.isfinite(results[0])
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_a_regularizer_asks_for_is_added(parts):
+    def extractor():
+        inputs = x = keras.Input((None, None, 3))
+        maps = []
+        for stride in (4, 2, 2):
+            convolution = keras.layers.Conv2D(
+                8, 3, stride, "same", kernel_regularizer=keras.regularizers.L2(0.5)
+            )
+            x = convolution(x)
+            maps.append(x)
+        return keras.Model(inputs, maps[1:])
+
+    network = tiny_network(extractor=extractor)
+    network.compile(keras.optimizers.SGD(0.0))
+    network.parts = parts
+    kernels = (
+        ops.convert_to_numpy(v) for v in network.extractor.trainable_variables if "ker" in v.path
+    )
+    penalty = sum(0.5 * float((kernel**2).sum()) for kernel in kernels)
+    logs = network.train_on_batch(*tiny_batch(), return_dict=True)
+    losses = sum(float(logs[name]) for name in LOSSES)
+    assert penalty > 1 and float(logs["loss"]) == pytest.approx(losses + penalty, rel=1e-5)
+
+
+def test_weights_of_images_are_refused_in_words():
+    network = tiny_network()
+    network.compile(keras.optimizers.SGD(0.0))
+    for step in (network.train_on_batch, network.test_on_batch):
+        with pytest.raises(ValueError, match="Expected no `sample_weight`"):
+            step(*tiny_batch(), sample_weight=np.ones(2, np.float32))
+
+
+def test_images_of_unknown_size_are_refused_in_words():
+    check_canvas(keras.KerasTensor((None, 64, 96, 3), "uint8"))
+    with pytest.raises(ValueError, match="canvas of a fixed size.*Pad them"):
+        check_canvas(keras.KerasTensor((2, None, None, 3), "uint8"))
+
+
+def test_measuring_uses_no_draws_up():
+    x, y = tiny_batch()
+    network = tiny_network()
+    first = losses_of(network, x, y)["loss"]
+    assert [losses_of(network, x, y)["loss"] for _ in "ab"] == [first, first]
+    logs = network.train_on_batch(x, y, return_dict=True)
+    network.reset_metrics()
+    assert float(logs["loss"]) != float(network.train_on_batch(x, y, return_dict=True)["loss"])
+    assert losses_of(tiny_network(), x, y)["loss"] == pytest.approx(first, rel=1e-6)
+
+
+@pytest.mark.parametrize("part", ["extractor", "neck", "rpn", "roi_head"])
+def test_what_is_frozen_stays_so_in_a_copy(part, tmp_path):
+    network = tiny_network()
+    getattr(network, part).trainable = False
+    count = len(network.trainable_variables)
+    network.save(tmp_path / "a.keras")
+    for copy in (
+        keras.saving.load_model(tmp_path / "a.keras"),
+        type(network).from_config(network.get_config()),
+    ):
+        assert len(copy.trainable_variables) == count < len(tiny_network().trainable_variables)
+        getattr(copy, part).trainable = True
+        assert len(copy.trainable_variables) == len(tiny_network().trainable_variables)
+
+
+def test_a_copy_has_the_policy_of_its_network():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        network = tiny_network()
+    finally:
+        keras.config.set_dtype_policy(before)
+    network.trainable = False
+    copy = type(network).from_config(network.get_config())
+    assert copy.dtype_policy.name == copy.rpn.dtype_policy.name == "mixed_float16"
+    assert not copy.trainable and not copy.trainable_variables
+    copy.trainable = True
+    copy.compile(keras.optimizers.SGD(0.01))
+    assert isinstance(copy.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def test_sampling_seed_advances_and_repeats():

@@ -112,6 +112,16 @@ def test_a_quarter_is_foreground_and_the_rest_background():
             np.testing.assert_allclose(row, expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_of_few_rois_one_may_be_foreground(count):
+    assert RoITargetRule(count=count).most_foreground == 1
+
+
+def test_no_rois_are_refused():
+    with pytest.raises(ValueError, match="`count` of at least 1. Received: 0"):
+        RoITargetRule(count=0)
+
+
 def test_small_objects_keep_their_exact_targets():
     """24-pixel objects: rounding to 16-pixel cells reached IoU 0.63 with perfect outputs."""
     rng = np.random.default_rng(2)

@@ -14,8 +14,10 @@ if keras.config.backend() != "torch":
     pytest.skip("steps are recorded on PyTorch alone", allow_module_level=True)
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from frcnn.models import torch_step
+from frcnn.models.torch_graph import _ValuesUnread
 from frcnn.training import torch_sgd
 from frcnn.training.config import Config
 from frcnn.training.optimizer import build_optimizer
@@ -113,6 +115,25 @@ def test_a_step_that_depends_on_values_goes_on_as_before():
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
     for one, other in zip(results[0][1], results[1][1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_schedule_that_is_decided_on_the_host_is_not_recorded():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([STEPS - 2], [1e-2, 0.0])
+    network = tiny_network()
+    trained(network, keras.optimizers.SGD(schedule, momentum=0.0), batches(STEPS - 1))
+    assert list(network._recorded_steps._graphs.values()) == [None]
+    before = weights_of(network)
+    network.train_on_batch(*tiny_batch())
+    for variable, value in zip(network.variables, before, strict=True):
+        if variable.trainable:  # the rate is 0 by now
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+def test_what_leaves_the_gpu_is_not_recorded():
+    with FakeTensorMode(), _ValuesUnread():
+        there = torch.ones(3, device="cuda") * 2
+        with pytest.raises(RuntimeError, match="value of a tensor is read"):
+            there.cpu()
 
 
 def test_a_replay_on_a_gpu_waits_for_nothing():

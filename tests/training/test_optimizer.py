@@ -211,3 +211,15 @@ def test_gradients_that_are_not_finite_count_as_zeros(bad):
     # Only the momentum of the first step moves the weights.
     np.testing.assert_allclose(ops.convert_to_numpy(first), 1 - 0.5 * 1.9 * sound, rtol=1e-6)
     np.testing.assert_array_equal(ops.convert_to_numpy(second), 1)
+
+
+@pytest.mark.backend
+def test_constraints_hold_after_a_step():
+    constraint = keras.constraints.MaxNorm(0.1, axis=0)
+    layer = keras.layers.Dense(4, kernel_constraint=constraint)
+    layer.build((None, 3))
+    optimizer = SGD(0.5, 0.9)
+    gradients = [keras.ops.ones(variable.shape) for variable in layer.trainable_variables]
+    optimizer.apply(gradients, layer.trainable_variables)
+    norms = np.linalg.norm(keras.ops.convert_to_numpy(layer.kernel), axis=0)
+    assert norms.max() <= 0.1 + 1e-6

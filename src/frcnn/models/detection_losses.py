@@ -57,7 +57,7 @@ def roi_losses(logits, deltas, rois, targets, weights, box_loss: str, label_smoo
     if deltas.shape[2] == 1:
         own = deltas[:, :, 0]  # [B, R, 4]
     else:  # the deltas of the RoI's own class
-        index = ops.maximum(classes, 0)[..., None, None]
+        index = ops.clip(classes, 0, deltas.shape[2] - 1)[..., None, None]
         own = ops.squeeze(ops.take_along_axis(deltas, index, axis=2), axis=2)  # [B, R, 4]
     distance = BOX_LOSSES[box_loss](rois, own, wanted, weights)
     return _mean(entropy, sampled, sampled), _mean(distance, foreground, sampled)

@@ -31,11 +31,17 @@ class Draws(keras.random.SeedGenerator):
         self.place: Any = 0
         self.places = 1
 
-    def uniform(self, shape):
-        """Uniform float32 in [0, 1) for the next rows; shape as of ``ops.random.uniform``."""
+    def uniform(self, shape, training: bool = True):
+        """Uniform float32 in [0, 1) for the next rows; shape as of ``ops.random.uniform``.
+
+        Without ``training`` they are the first rows' each time, and none is used up.
+        """
         rows = ops.cast(shape[0], self.state.dtype)
         drawn = self.state.value * 1  # a copy
         counted = ops.stack([ops.zeros_like(rows), rows])
-        self.state.assign(drawn + self.places * counted)
+        if training:
+            self.state.assign(drawn + self.places * counted)
+        else:
+            drawn = drawn * ops.convert_to_tensor([1, 0], drawn.dtype)
         place = ops.cast(self.place() if callable(self.place) else self.place, rows.dtype)
         return uniform(drawn + place * counted, shape, self.stream)

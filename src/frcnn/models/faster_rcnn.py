@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 import frcnn.models.fpn  # noqa: F401  # Keras finds a saved layer's class only once it is imported
 from frcnn.models.accumulation import step_in_parts
 from frcnn.models.detection_losses import BOX_LOSSES, roi_losses, rpn_losses
 from frcnn.models.draws import Draws
+from frcnn.models.inputs import check_canvas, refuse_weights, with_a_slot
 from frcnn.models.layers import Normalize
 from frcnn.models.roi_head import RoIHead
 from frcnn.models.rpn import RegionProposalNetwork
@@ -100,6 +102,8 @@ class FasterRCNN(keras.Model):
         self.not_finite = [keras.metrics.Sum(name=name) for name in NOT_FINITE]
         self._recorded_steps = None
         self.build()
+        if not self.trainable:
+            self.trainable = False  # the parts too
 
     @property
     def roi_heads(self) -> list[RoIHead]:
@@ -141,6 +145,7 @@ class FasterRCNN(keras.Model):
 
         See ``models/accumulation.py`` and ``models/torch_step.py``.
         """
+        refuse_weights(keras.utils.unpack_x_y_sample_weight(arguments[-1])[2])
         step = super().train_step if self.parts == 1 else partial(step_in_parts, self, self.parts)
         # What several processes do together is not recorded, nor what is run twice.
         if keras.config.backend() != "torch" or self.average_losses is not None or self.remat:
@@ -198,6 +203,7 @@ class FasterRCNN(keras.Model):
             are the same.
         """
         images, sizes = inputs["images"], inputs["sizes"]
+        check_canvas(images)
         features = self.features(images, sizes, training)
         logits, deltas = self.rpn(features)
         shapes = feature_shapes(features)
@@ -243,18 +249,28 @@ class FasterRCNN(keras.Model):
     ):
         """Sample anchors and RoIs, run the RoI head, and sum the four losses, each tracked.
 
-        Where one is not finite, none is tracked and the sum is 0; ``not_finite`` says which.
+        What layers of one's own ask for, by a regularizer or ``add_loss``, is added. Where one of
+        the four is not finite, or a label is that of no class, the sum is NaN, has no gradient and
+        is not tracked; ``not_finite`` says which.
+
+        Raises:
+            ValueError: ``sample_weight``, which is not used.
         """
+        refuse_weights(sample_weight)
         boxes = ops.cast(y["boxes"], "float32")
         labels = ops.cast(y["labels"], "int32")
+        boxes, labels = with_a_slot(boxes, labels)
         losses = (
-            *self._rpn_losses(x["sizes"], boxes, labels, y_pred),
+            *self._rpn_losses(x["sizes"], boxes, labels, y_pred, training),
             *self._roi_losses(x["sizes"], boxes, labels, y_pred, training),
         )
-        losses = ops.stack(losses)
+        unknown = ops.any(labels >= self.roi_head.num_classes)
+        losses = ops.where(unknown, np.nan, ops.stack(losses))
         if training and self.average_losses is not None:
             losses = self.average_losses(losses)
-        return self._track(losses, ops.cast(ops.shape(labels)[0] * self._shares, "float32"))
+        total = self._track(losses, ops.cast(ops.shape(labels)[0] * self._shares, "float32"))
+        # Each of several shares of a batch asks for the same.
+        return total + sum(self.losses) / self.rpn_draws.places if self.losses else total
 
     def _track(self, losses, images):
         """Losses (4,) of so many images -> their sum, of which ``fit`` keeps the means."""
@@ -265,19 +281,19 @@ class FasterRCNN(keras.Model):
         for index, (mean, bad) in enumerate(zip(self.loss_means, self.not_finite, strict=True)):
             mean.update_state(losses[index], sample_weight=weight)
             bad.update_state(ops.where(finite[index], 0.0, 1.0))
-        return ops.sum(losses)
+        return ops.sum(losses) + ops.where(sound, 0.0, np.nan)
 
-    def _rpn_losses(self, sizes, boxes, labels, y_pred):
+    def _rpn_losses(self, sizes, boxes, labels, y_pred, training):
         logits, deltas = y_pred["rpn_logits"], y_pred["rpn_deltas"]
         anchors = ops.convert_to_tensor(self.rpn.anchors.boxes(feature_shapes(y_pred["features"])))
-        keys = self.rpn_draws.uniform(ops.shape(logits))
+        keys = self.rpn_draws.uniform(ops.shape(logits), training)
         targets = rpn_targets(anchors, boxes, labels, sizes, keys, self.rpn_rule)
         return rpn_losses(logits, deltas, anchors, targets, self.box_loss)
 
     def _roi_losses(self, sizes, boxes, labels, y_pred, training):
         """The two losses of the second stage, each summed over the heads of a cascade."""
         candidates, valid = roi_candidates(y_pred["proposals"], y_pred["valid"], boxes, labels)
-        keys = self._candidate_keys(y_pred, labels)
+        keys = self._candidate_keys(y_pred, labels, training)
         rois, *targets = roi_targets(candidates, valid, boxes, labels, keys, self.roi_rule)
         total, refined = (0.0, 0.0), None
         for head, rule in zip(self.roi_heads, self.roi_rules, strict=True):
@@ -298,7 +314,7 @@ class FasterRCNN(keras.Model):
         """Which RoIs the first head trains on."""
         return self.roi_rules[0]
 
-    def _candidate_keys(self, y_pred, labels):
+    def _candidate_keys(self, y_pred, labels, training):
         """Random keys (B, P + G) that go with a proposal's anchor, not with its rank.
 
         Backends round differently, so that proposals of nearly the same score may change places;
@@ -307,7 +323,7 @@ class FasterRCNN(keras.Model):
         slots = labels.shape[1]
         anchors = y_pred["rpn_logits"].shape[1]
         rows = ops.shape(labels)[0]
-        keys = self.roi_draws.uniform((rows, anchors + slots))
+        keys = self.roi_draws.uniform((rows, anchors + slots), training)
         proposed = ops.take_along_axis(keys, y_pred["origins"], axis=1)
         return ops.concatenate([proposed, keys[:, anchors:]], axis=1)
 
@@ -316,6 +332,8 @@ class FasterRCNN(keras.Model):
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
+            "trainable": self.trainable,
+            "dtype": serialize(self.dtype_policy),
             "preprocessing": serialize(self.preprocessing),
             "extractor": serialize(self.extractor),
             "rpn": serialize(self.rpn),
@@ -340,8 +358,8 @@ class FasterRCNN(keras.Model):
                 return part
             return keras.saving.deserialize_keras_object(part, custom_objects)
 
-        for part in ("preprocessing", "extractor", "rpn", "roi_head", "neck"):
-            config[part] = revived(config[part])
+        for part in ("preprocessing", "extractor", "rpn", "roi_head", "neck", "dtype"):
+            config[part] = revived(config.get(part))
         config["cascade"] = [revived(head) for head in config["cascade"]]
         config["cascade_targets"] = [RoITargetRule(**rule) for rule in config["cascade_targets"]]
         config["rpn_targets"] = RPNTargetRule(**config["rpn_targets"])

@@ -59,6 +59,8 @@ class FeaturePyramid(keras.layers.Layer):
         ):
             lateral.build(shape)
             smoothing.build((*shape[:-1], self.channels))
+        if not self.trainable:
+            self.trainable = False  # the parts too
 
     def _convolutions(self, name: str, kernel: int, count: int) -> list[Conv2D | ConvNorm]:
         return [self._convolution(f"{name}{level}", kernel) for level in range(count)]

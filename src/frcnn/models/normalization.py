@@ -115,8 +115,8 @@ class ConvNorm(keras.layers.Layer):
         self.norm_kind = norm
         self.norm = NORMS[norm](epsilon=epsilon, **options)
         self.activation = keras.activations.get(activation)
-        if not self.trainable:  # said before the parts were here to hear it
-            self.convolution.trainable = self.norm.trainable = False
+        if not self.trainable:
+            self.trainable = False  # the parts too
 
     def build(self, input_shape):
         """Build the convolution and the normalisation of what it gives."""

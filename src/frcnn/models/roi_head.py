@@ -140,6 +140,8 @@ class RoIHead(keras.layers.Layer):
         ]
         self.classify = self._dense(num_classes + 1, "class_logits", Normal(0.01))
         self.regress = self._dense(4 * self.boxes_per_roi, "box_deltas", Normal(0.001))
+        if not self.trainable:
+            self.trainable = False  # the parts too
 
     @property
     def boxes_per_roi(self) -> int:

@@ -133,6 +133,8 @@ class RegionProposalNetwork(keras.layers.Layer):
         ]
         self.objectness = convolution(anchors.per_cell, 1, "objectness")
         self.deltas = convolution(4 * anchors.per_cell, 1, "deltas")
+        if not self.trainable:
+            self.trainable = False  # the parts too
 
     def build(self, feature_shapes):
         """Build the shared head for feature maps of ``feature_shapes[0][-1]`` channels."""

@@ -47,6 +47,13 @@ class RoITargetRule:
 
     def __post_init__(self):
         object.__setattr__(self, "weights", tuple(self.weights))
+        if self.count < 1:
+            raise ValueError(f"Expected a `count` of at least 1. Received: {self.count}.")
+
+    @property
+    def most_foreground(self) -> int:
+        """RoIs of an image that may be foreground: one at least, or no class would be learned."""
+        return max(int(self.count * self.fraction), 1)
 
 
 def _gather(rows, index):
@@ -127,7 +134,7 @@ def roi_targets(candidates, valid, boxes, labels, keys, rule: RoITargetRule):
     iou = box_ops.pairwise_iou(candidates, boxes)  # [B, N, G]
     matched, status = match(iou, labels >= 0, rule.foreground, rule.foreground)
     status = ops.where(valid, status, -1)
-    index, foreground, sampled = sample(status, rule.count, int(rule.count * rule.fraction), keys)
+    index, foreground, sampled = sample(status, rule.count, rule.most_foreground, keys)
     rois = ops.where(sampled[..., None], _gather(candidates, index), 0.0)
     owner = ops.take_along_axis(matched, index, axis=1)
     return _roi_answers(rois, sampled, foreground, owner, boxes, labels, rule)

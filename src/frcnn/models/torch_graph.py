@@ -16,8 +16,24 @@ from typing import Any
 import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 LOGGER = logging.getLogger(__name__)
+
+
+class _ValuesUnread(TorchDispatchMode):
+    """Refuses to read what is in a tensor: a replay would go on with what was in it then."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default or _leaves_gpu(func, args, kwargs):
+            raise RuntimeError(f"the value of a tensor is read ({func})")
+        return func(*args, **kwargs)
+
+
+def _leaves_gpu(func, args, kwargs) -> bool:
+    copied = func is torch.ops.aten._to_copy.default and kwargs.get("device") is not None
+    return copied and args[0].is_cuda and torch.device(kwargs["device"]).type == "cpu"
 
 
 class RecordedGraph:
@@ -51,7 +67,8 @@ class RecordedGraph:
     ):
         def run(*inputs):
             nonlocal first
-            first = function(*inputs)
+            with _ValuesUnread():
+                first = function(*inputs)
             return first
 
         first: Any = None

@@ -128,7 +128,7 @@ class SGD(keras.optimizers.SGD):
 
     def apply(self, grads, trainable_variables=None):
         """Step all variables, or those given."""
-        if self._one_pass_serves():
+        if self._one_pass_serves(trainable_variables):
             self._apply_in_one_pass(grads, trainable_variables)
         else:
             if self.average_gradients is not None:
@@ -172,8 +172,11 @@ class SGD(keras.optimizers.SGD):
             # In this form an average that equals the variable stays as it is, to the last bit.
             average.assign(average + share * (variable - average))
 
-    def _one_pass_serves(self) -> bool:
-        """Whether nothing is asked for but momentum, decay and a bound on the common norm."""
+    def _one_pass_serves(self, variables) -> bool:
+        """Whether nothing is asked for but momentum, decay and a bound on the common norm.
+
+        Variables may not be constrained, either.
+        """
         others = (
             self.nesterov,
             self.weight_decay,
@@ -183,7 +186,10 @@ class SGD(keras.optimizers.SGD):
             self.gradient_accumulation_steps,
             self.loss_scale_factor,
         )
-        return keras.config.backend() == "torch" and self.momentum > 0 and not any(others)
+        if keras.config.backend() != "torch" or self.momentum <= 0 or any(others):
+            return False
+        stepped = self._trainable_variables if variables is None else variables
+        return all(variable.constraint is None for variable in stepped)
 
     def _apply_in_one_pass(self, gradients, variables) -> None:
         from frcnn.training.torch_sgd import Group, sgd_step
