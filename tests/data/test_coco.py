@@ -141,6 +141,96 @@ def test_a_file_in_the_folder_itself(tmp_path, write_image, name):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["annotations.json", "_annotations.json", "labels.json", "coco.json",
+     "annotations/instances.json", "annotations/instances_default.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("folder", ["images", "data", ""])
+def test_a_folder_for_each_split(tmp_path, write_image, name, folder):
+    for split in ("training", "ds1"):
+        write_image(tmp_path / split / folder / f"{split}.jpg")
+        file = tmp_path / split / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content(box(1), images=[picture(1, f"{split}.jpg")])))
+    (tmp_path / "notes").mkdir()
+    assert available_splits(tmp_path) == ("ds1", "training")
+    assert open_dataset(tmp_path, "train", strict=True)[0].image.name == "training.jpg"
+    assert len(open_dataset(tmp_path, strict=True)) == 2
+
+
+@pytest.mark.parametrize("name", ["train/labels.json", "train_labels.json", "training.json"])
+def test_files_of_the_same_names_that_are_not_coco(tmp_path, write_image, name):
+    write_image(tmp_path / "train" / "a.jpg")
+    (tmp_path / name).write_text('{"images": [], "annotations": []}')
+    with pytest.raises(DataError, match="is no data set"):
+        open_dataset(tmp_path)
+    (tmp_path / "boxes.csv").write_text("train/a.jpg,1,2,30,40,cat")
+    assert open_dataset(tmp_path).classes == ("cat",)
+    (tmp_path / "boxes.csv").unlink()
+    (tmp_path / name).write_text(json.dumps(content(box(1), images=[picture(1, "a.jpg")])))
+    assert open_dataset(tmp_path, "train", strict=True).classes == ("cat", "dog")
+
+
+def test_the_layout_of_another_format_comes_first(tmp_path, write_image):
+    for name in ("images/a.jpg", "labels"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+    write_image(tmp_path / "train" / "images" / "a.jpg")
+    (tmp_path / "train" / "labels").mkdir()
+    (tmp_path / "train" / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2")
+    (tmp_path / "train" / "coco.json").write_text(
+        json.dumps(content(box(1), images=[picture(1, "a.jpg")]))
+    )
+    assert open_dataset(tmp_path).classes == ("0",)
+
+
+def renamed(root, names):
+    for old, new in names.items():
+        (root / "annotations" / f"instances_{old}.json").rename(root / "annotations" / new)
+
+
+def test_files_about_something_else_are_passed_over_with_a_note(write):
+    root = write(content(box(1)), "train")
+    write(content(box(1, 9)), "cats")
+    write({"1": "cat"}, "x")
+    write({"images": [], "annotations": []}, "y")
+    renamed(root, {"train": "train_labels.json", "cats": "cats.json", "x": "map.json",
+                   "y": "captions_train.json"})  # fmt: skip
+    assert available_splits(root) == ("cats", "train_labels")
+    for split in (None, "train", "cats"):
+        dataset = open_dataset(root, split, strict=True)
+        assert {fault.file.name for fault in dataset.faults} == {"map.json", "captions_train.json"}
+        assert "is not read: it lacks some of COCO's lists" in dataset.summary()
+    file = root / "annotations" / "map.json"
+    with pytest.raises(DataError, match="map.json: is not COCO instance JSON: it has no images"):
+        open_dataset(file)
+
+
+def test_a_damaged_file_that_is_called_as_a_split_is_not_passed_over(write):
+    root = write(content(box(1)), "val")
+    write(b'{"images": [', "train")
+    renamed(root, {"val": "val.json", "train": "training.json"})
+    assert available_splits(root) == ("training", "val")
+    with pytest.raises(DataError, match="training.json: is not JSON"):
+        open_dataset(root)
+
+
+def test_folders_without_one_coco_file_say_what_is_wrong(write):
+    root = write({"1": "cat"}, "x")
+    write([], "y")
+    renamed(root, {"x": "x.json", "y": "y.json"})
+    with pytest.raises(DataError, match="x.json: is not COCO instance JSON: it has no images"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("folder", ["train2017", "images/train2017"])
+def test_the_address_of_a_picture_in_place_of_its_name(write, folder):
+    images = [{"id": 1, "height": 48, "width": 64, "coco_url": "http://x.org/train2017/a.jpg"}]
+    root = write(content(box(1), images=images), folder=folder)
+    renamed(root, {"train": "lvis_v1_train.json"})
+    assert open_dataset(root, "train", strict=True)[0].image == root / folder / "a.jpg"
+
+
+@pytest.mark.parametrize(
     "annotation, problem",
     [
         (box(2, bbox=(5, 5, 0, 9)), "annotation 2 (cat) has a bbox without area: [5, 5, 0, 9]"),
@@ -191,6 +281,8 @@ def test_a_bad_annotation_is_left_out(write, annotation, problem):
         (picture(2, ""), "image 2 has '' as its file_name"),
         (picture(2, 5), "image 2 has 5 as its file_name"),
         ({"id": 2}, "image 2 has null as its file_name"),
+        ({"id": 2, "coco_url": 5}, "image 2 has null as its file_name"),
+        ({"id": 2, "coco_url": "http://x.org/../b.jpg"}, "image 2 has '../b.jpg', a path that"),
         (picture(1, "b.jpg"), "image 1 is there twice, again as 'b.jpg'"),
         (picture(2, "a.jpg"), "image 2 has the file_name of another image, 'a.jpg'"),
         (picture(None, "b.jpg"), "record 2 of images has null as its id, neither a whole number"),

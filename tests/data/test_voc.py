@@ -5,6 +5,7 @@ import pytest
 
 from frcnn.data.dataset import available_splits, open_dataset
 from frcnn.data.faults import DataError
+from frcnn.data.voc import unlisted_annotations
 
 SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
 BOMB = (
@@ -74,7 +75,119 @@ def test_splits_in_their_order_with_a_second_column_blank_lines_and_repeats(voc)
     assert names == ["b", "a", "c 1"]
     assert len(open_dataset(voc.root, "cat_train")) == 2
     assert len(open_dataset(voc.root)) == 3
-    assert available_splits(voc.root) == ("train",)  # a name ending in 1 looks like a column
+    assert available_splits(voc.root) == ("train", "val")
+
+
+@pytest.mark.parametrize("first", ["frame 1", "frame 0", "frame  -1"])
+def test_a_list_whose_first_name_ends_in_a_number_is_no_class_list(voc, first):
+    for name in (first, "frame 8"):
+        voc.add(name, GOOD)
+    voc.split("train", "", first)
+    voc.split("test", "frame 8")
+    voc.split("cat_train", f"{first}  1")
+    assert available_splits(voc.root) == ("test", "train")
+    assert [sample.image.stem for sample in open_dataset(voc.root, "train")] == [first]
+
+
+def test_empty_lists_beside_others_are_no_splits(voc):
+    voc.add("a", GOOD)
+    for name in ("train", "dog_train", "val"):
+        voc.split(name)
+    assert available_splits(voc.root) == ("dog_train", "train", "val")
+    voc.split("train", "a")
+    voc.split("val", "", " ")
+    assert available_splits(voc.root) == ("train",)
+    voc.split("train")
+    voc.split("cat_train", "a 1")
+    assert available_splits(voc.root) == ()
+
+
+@pytest.mark.parametrize(
+    "line", ["a b.jpg", "a b.PNG", '"a b"', '"a b" 1', "a b.jpg -1", "a b", "a b  0"]
+)
+def test_lines_with_a_suffix_quotes_or_a_second_column(voc, line):
+    voc.add("a b", GOOD)
+    voc.split("train", line)
+    dataset = open_dataset(voc.root, "train", strict=True)
+    assert [sample.image.name for sample in dataset] == ["a b.jpg"]
+
+
+def test_quotes_do_not_hide_a_path_that_leaves_the_root(voc):
+    voc.add("a", GOOD)
+    outside = voc.root / "b.xml"
+    outside.write_text(f"<annotation><filename>a.jpg</filename>{GOOD}</annotation>")
+    voc.split("train", "a", '"../b"', f'"{outside.with_suffix("")}"')
+    dataset = open_dataset(voc.root, "train")
+    assert [sample.image.name for sample in dataset] == ["a.jpg"] and len(dataset.faults) == 2
+
+
+def test_a_suffix_that_is_part_of_the_name(voc):
+    voc.add("a", GOOD)
+    voc.add("a.jpg", GOOD)
+    voc.split("train", "a.jpg", "b.jpg")
+    dataset, fault = only_fault(voc, "train")
+    assert [sample.image.name for sample in dataset] == ["a.jpg.jpg"]
+    assert fault.file.name == "b.jpg.xml"
+
+
+@pytest.mark.parametrize("name", ["Images", "IMAGES", "JpegImages", "images"])
+def test_the_folder_of_pictures_in_any_case(voc, name):
+    voc.add("a", GOOD)
+    (voc.root / "JPEGImages").rename(voc.root / name)
+    assert open_dataset(voc.root, strict=True)[0].image == voc.root / name / "a.jpg"
+
+
+def nested(voc, *names):
+    """Pictures and annotations in folders of the same names."""
+    for name in names:
+        (voc.root / "Annotations" / name).parent.mkdir(exist_ok=True)
+        voc.add(name, GOOD)
+
+
+def places(dataset):
+    return [str(sample.image.relative_to(dataset.root / "JPEGImages")) for sample in dataset]
+
+
+def test_annotations_in_folders_of_the_splits(voc):
+    nested(voc, "train/a", "train/b", "val/a")
+    assert available_splits(voc.root) == ("train", "val")
+    assert places(open_dataset(voc.root, "train", strict=True)) == ["train/a.jpg", "train/b.jpg"]
+    assert places(open_dataset(voc.root, "val", strict=True)) == ["val/a.jpg"]
+    assert len(open_dataset(voc.root, strict=True)) == 3
+
+
+def test_annotations_in_folders_with_a_list(voc):
+    nested(voc, "one/a", "two/a", "b")
+    voc.split("default", "one/a", "two/a", "b")
+    assert available_splits(voc.root) == ("default",)
+    dataset = open_dataset(voc.root, "default", strict=True)
+    assert places(dataset) == ["one/a.jpg", "two/a.jpg", "b.jpg"]
+    assert sorted(places(open_dataset(voc.root, strict=True))) == sorted(places(dataset))
+    assert unlisted_annotations([voc.root]) == []
+    voc.split("default", "one/a")
+    unlisted = unlisted_annotations([voc.root])
+    assert [str(file.relative_to(voc.root)) for file in unlisted] == [
+        "Annotations/b.xml", "Annotations/two/a.xml",
+    ]  # fmt: skip
+
+
+def test_copies_of_annotations_and_hidden_ones_are_passed_over(voc):
+    voc.add("a", GOOD)
+    for folder in ("old", ".ipynb_checkpoints"):
+        (voc.root / "Annotations" / folder).mkdir()
+        voc.annotate(f"{folder}/a", GOOD)
+    voc.annotate("._a", xml="no XML")
+    assert len(open_dataset(voc.root, strict=True)) == 1
+
+
+def test_a_picture_below_is_not_taken_for_one_right_there(voc):
+    nested(voc, "one/a", "a")
+    (voc.root / "JPEGImages/one/a.jpg").unlink()
+    assert places(open_dataset(voc.root)) == ["a.jpg"]
+    voc.annotate("one/a", "<filename>one/c.png</filename>", GOOD)
+    nested(voc, "one/b")
+    (voc.root / "JPEGImages/one/b.jpg").rename(voc.root / "JPEGImages/one/c.png")
+    assert places(open_dataset(voc.root)) == ["a.jpg", "one/c.png"]
 
 
 def test_a_missing_split_is_named_with_those_there_are(voc):

@@ -60,6 +60,52 @@ def test_folders_of_other_names(voc, tmp_path, names, split):
     assert_same(open_dataset(root if names[0].islower() else place), open_dataset(voc))
 
 
+def moved(voc, annotations, images, numbers):
+    """Annotations and pictures in two folders."""
+    for folder, source, suffix in (
+        (annotations, "Annotations", "xml"),
+        (images, "JPEGImages", "png"),
+    ):
+        folder.mkdir(parents=True)
+        for number in numbers:
+            shutil.copy(voc / source / f"{number:03d}.{suffix}", folder)
+
+
+SPLITS = {"train": range(4), "val": range(4, 6)}
+
+
+@pytest.mark.parametrize(
+    "annotations, images",
+    [("{}/Annotations", "{}/JPEGImages"), ("{}/annotations", "{}/Images"),
+     ("{}/annotations/xmls", "{}/images"), ("annotations/{}", "images/{}"),
+     ("annotations/{}", "JPEGImages/{}"), ("Annotations/{}", "images/{}")],
+)  # fmt: skip
+def test_two_folders_for_each_split(voc, tmp_path, annotations, images):
+    root = tmp_path / "other"
+    for name, numbers in SPLITS.items():
+        moved(voc, root / annotations.format(name), root / images.format(name), numbers)
+    assert available_splits(root) == ("train", "val")
+    everything = open_dataset(voc)
+    assert_same(open_dataset(root, "train"), everything.subset(range(4)))
+    assert_same(open_dataset(root, "val"), everything.subset(range(4, 6)))
+    assert_same(open_dataset(root), everything)
+
+
+def test_annotations_in_a_folder_below(voc, tmp_path):
+    root = tmp_path / "pets"
+    moved(voc, root / "annotations" / "xmls", root / "images", range(6))
+    (root / "annotations" / "trimaps").mkdir()
+    (root / "annotations" / "list.txt").write_text("000 1 1 1")
+    assert_same(open_dataset(root), open_dataset(voc))
+    assert available_splits(root) == ()
+
+
+def test_folders_below_files_beside_their_pictures_are_passed_over(voc, tmp_path):
+    folder = beside(voc, tmp_path / "mine", range(6))
+    beside(voc, folder / "old", range(6))
+    assert_same(open_dataset(folder), open_dataset(voc))
+
+
 def test_what_is_at_fault_is_named(voc, tmp_path):
     folder = beside(voc, tmp_path / "mine", range(3))
     (folder / "001.png").unlink()
@@ -104,5 +150,5 @@ def test_a_folder_that_may_not_be_looked_into_is_passed_over(voc, tmp_path, monk
             raise PermissionError(13, "Permission denied", str(folder))
         return look(folder)
 
-    monkeypatch.setattr("frcnn.data.voc_folders.os.listdir", refuse)
+    monkeypatch.setattr("frcnn.data.voc_xml.os.listdir", refuse)
     assert available_splits(tmp_path / "export") == ("train",)

@@ -167,7 +167,7 @@ def _pictures(
 
 
 def _picture(record: dict[str, Any], folders: Sequence[Path], seen: set[Path]) -> Path:
-    name = record.get("file_name")
+    name = record.get("file_name", _end_of(record.get("coco_url")))
     if not isinstance(name, str) or not name:
         raise DataError(f"has {_shown(name)} as its file_name")
     path = find_picture(name, folders)
@@ -175,6 +175,11 @@ def _picture(record: dict[str, Any], folders: Sequence[Path], seen: set[Path]) -
         problem = f"has the file_name of another image, {_shown(name)}"
         raise DataError(problem, Kind.LISTED_TWICE)
     return path
+
+
+def _end_of(address: Any) -> str | None:
+    """``train2017/000000000009.jpg`` of a picture's address, all that LVIS has of its name."""
+    return "/".join(address.split("/")[-2:]) if isinstance(address, str) else None
 
 
 def _objects(

@@ -16,7 +16,7 @@ from frcnn.data.entries import Entry, Object, Report, Source
 from frcnn.data.faults import DataError, Fault, Faults, Kind, describe_faults, plural
 from frcnn.data.formats import find_source
 from frcnn.data.images import MAX_PIXELS, image_size
-from frcnn.data.names import common_name, match_split, respelled, respellings
+from frcnn.data.names import match_split, respelled, respellings
 from frcnn.errors import printable
 from frcnn.structures import Sample, box_areas
 
@@ -153,15 +153,16 @@ def open_dataset(
             - a VOC root, or a folder with ``VOC2007`` and/or ``VOC2012`` below it (merged); VOC's
               XML files beside their pictures, or in ``annotations`` beside ``images``, in one
               folder or in one for each split;
-            - a COCO JSON file, or a folder with ``annotations/instances_<split>.json`` or
-              ``<split>/_annotations.coco.json``;
+            - a COCO JSON file, or a folder with ``annotations/instances_<split>.json``,
+              ``<split>/_annotations.coco.json`` or ``<split>/annotations.json``;
             - a YOLO ``data.yaml``, or a folder with one, or with ``images`` and ``labels``,
               or with ``classes.txt`` and labels beside their pictures;
             - a ``.csv`` (or ``.txt``) file, or a folder of ``.csv`` files.
-        split: for VOC a list of ``ImageSets/Main`` by its name; for COCO and CSV the file's name
-            without ``instances_`` and the suffix, or its folder's; for YOLO a key of the
-            ``data.yaml`` or the folder's name. ``val`` also finds ``valid`` and ``val2017``, and
-            the like. None reads everything in a folder, or the file itself.
+        split: for VOC a list of ``ImageSets/Main`` by its name, or a folder's; for COCO and CSV
+            the file's name without ``instances_`` and the suffix, or its folder's; for YOLO a key
+            of the ``data.yaml`` or the folder's name. ``val`` also finds ``valid`` and
+            ``val2017``, ``train`` also ``training`` and ``train_labels``, and the like. None reads
+            everything in a folder, or the file itself.
         classes: the class names, in the order of their labels; boxes of other classes are left
             out. None takes those that the data set declares, in its order (COCO, YOLO), else the
             sorted names of the boxes read, so that labels do not depend on another split.
@@ -212,20 +213,6 @@ def available_splits(path: str | os.PathLike) -> tuple[str, ...]:
         DataError: ``path`` is no data set.
     """
     return find_source(Path(path)).splits
-
-
-def training_split(path: str | os.PathLike) -> str | None:
-    """The split to train on where none is named: ``train``; None for everything at ``path``.
-
-    A file of boxes is what is trained on whatever it is called, so it must itself be ``train``.
-
-    Raises:
-        DataError: ``path`` is no data set.
-    """
-    source = find_source(Path(path))
-    if source.own is None:
-        return match_split("train", source.splits)
-    return source.own if common_name(source.own) == "train" else None
 
 
 def hold_out(dataset: Dataset, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from frcnn.data.coco_folders import coco_source
+from frcnn.data.coco_folders import coco_source, coco_splits_source
 from frcnn.data.csv_file import csv_source
 from frcnn.data.entries import Source
 from frcnn.data.faults import DataError
@@ -16,11 +16,19 @@ EXPECTED = (
     f"a VOC folder (Annotations/ in it, or in {' or '.join(YEARS)} below it; "
     "or .xml files beside their pictures, or in annotations/ beside images/, split by folders or "
     "not); "
-    "COCO: a .json file, or a folder with annotations/instances_*.json or "
-    "SPLIT/_annotations.coco.json; "
+    "COCO: a .json file, or a folder with annotations/instances_*.json, "
+    "SPLIT/_annotations.coco.json or SPLIT/annotations.json; "
     "YOLO: a data.yaml, or a folder with images/ and labels/, or with classes.txt and labels "
     "beside their pictures; "
     "or a .csv file of boxes, or a folder of them"
+)
+_READERS = (
+    voc_source,
+    coco_source,
+    yolo_source,
+    voc_folders_source,
+    csv_source,
+    coco_splits_source,
 )
 _SHOWN = 8  # names of what a folder holds
 
@@ -29,12 +37,12 @@ def find_source(path: Path) -> Source:
     """The data set at ``path``.
 
     A folder in several formats is read as the first that fits: VOC, COCO, YOLO, VOC's files in
-    other folders, CSV.
+    other folders, CSV, COCO's files in other folders.
 
     Raises:
         DataError: there is none, or its description cannot be used.
     """
-    for look in (voc_source, coco_source, yolo_source, voc_folders_source, csv_source):
+    for look in _READERS:
         source = look(path)
         if source is not None:
             return source

@@ -7,11 +7,34 @@ from collections.abc import Iterable
 
 VALIDATION = ("val", "valid", "validation")
 
+# How the usual splits are spelled, by their common names.
+SPELLINGS = {
+    "train": ("train", "training"),
+    "val": VALIDATION,
+    "test": ("test", "testing"),
+    "trainval": ("trainval",),
+}
+_COMMON = {word: common for common, words in SPELLINGS.items() for word in words}
+
+# What exports write before and behind the name of a split; "obj_train_data" is Darknet's folder.
+_AROUND = re.compile(
+    r"^(instances|annotations|labels|lvis_v[\d.]+|obj)[-_]"
+    r"|[-_](instances|annotations|labels|images|coco|set|data)$"
+)
+
 
 def common_name(split: str) -> str:
-    """What a split is called everywhere: ``train`` for ``train2017``, ``val`` for ``valid``."""
-    name = re.sub(r"(?<=.)[-_]?(19|20)\d\d$", "", split.strip().lower())
-    return VALIDATION[0] if name in VALIDATION else name
+    """What a split is called everywhere.
+
+    ``train`` for ``training``, ``train2017`` and ``train_labels``, ``val`` for ``valid``.
+    """
+    name = _without_year(split.strip().lower())
+    plain = _without_year(_AROUND.sub("", name))
+    return _COMMON.get(plain, name)
+
+
+def _without_year(name: str) -> str:
+    return re.sub(r"(?<=.)[-_]?(19|20)\d\d$", "", name)
 
 
 def match_split(wanted: str, splits: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from frcnn.data.faults import Kind, plural
 from frcnn.data.findings import Finding, finding
 from frcnn.data.images import SUFFIXES
 from frcnn.data.names import common_name, respellings
-from frcnn.data.voc import unlisted_annotations, voc_roots
+from frcnn.data.voc import annotation_files, unlisted_annotations, voc_roots
 from frcnn.data.yolo import labels_without_picture
 from frcnn.structures import Sample
 
@@ -205,7 +205,7 @@ def unused_files(root: Path, splits: Mapping[str, Dataset]) -> list[Finding]:
         found.append(finding(Kind.NO_SPLIT, len(unlisted), sentence, unlisted))
     known = {sample.image for split in splits.values() for sample in split}
     known |= {path for split in splits.values() for path in split.unusable}
-    annotated = {file.stem for root in voc_roots(root) for file in _annotations(root)}
+    annotated = {file.stem for root in voc_roots(root) for file in annotation_files(root)}
     lost = labels_without_picture(sorted(known))
     if lost:
         sentence = (
@@ -223,10 +223,6 @@ def unused_files(root: Path, splits: Mapping[str, Dataset]) -> list[Finding]:
         )
         found.append(finding(Kind.NO_ANNOTATION, len(without), sentence, without))
     return found
-
-
-def _annotations(root: Path) -> Iterable[Path]:
-    return (root / "Annotations").glob("*.xml")
 
 
 def _pictures_beside(pictures: Iterable[Path]) -> Iterable[Path]:

@@ -1,8 +1,7 @@
 """PASCAL VOC folders: one XML file a picture, splits as lists of names.
 
-A VOC root has ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/``. VOC boxes count pixels
-from 1 and include the last one, so (xmin, ymin, xmax, ymax) becomes (xmin-1, ymin-1, xmax, ymax)
-(Everingham et al., VOC2007 development kit, section 4).
+A VOC root has ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/``. Without lists, the folders
+that ``Annotations`` and ``JPEGImages`` both have are the splits.
 """
 
 from __future__ import annotations
@@ -12,24 +11,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
-from frcnn.data.entries import Box, Entry, Object, Reading, Report, Source, leaves_folder
+from frcnn.data.entries import Entry, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault, Kind, plural
 from frcnn.data.images import SUFFIXES
+from frcnn.data.lookup import folders_in
+from frcnn.data.voc_xml import files_below, read_annotations, split_folders
 from frcnn.files import read_file
 
 YEARS = ("VOC2007", "VOC2012")
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_ANNOTATIONS = "Annotations"
+_IMAGES = ("JPEGImages", "images")
 
-# Bytes. A hundred objects take 30 thousand; in memory XML takes up to fifty times its size.
-MOST_XML = 1 << 23
 _MOST_LIST = 1 << 28
-_LINE = 10_000  # characters; no name is as long
+_START = 10_000  # characters; no name is as long
 _SHOWN = 5  # names in a message
+_FLAG = re.compile(r"\s+(-1|0|1)$")  # of a class list: whether the picture shows the class
 
 
 def voc_source(path: Path) -> Source | None:
@@ -52,19 +49,26 @@ def voc_roots(path: Path) -> tuple[Path, ...]:
 
 def _has_annotations(root: Path) -> bool:
     # Where a file system ignores case, COCO's "annotations" would answer to VOC's name.
-    return (root / "Annotations").is_dir() and "Annotations" in os.listdir(root)
+    return (root / _ANNOTATIONS).is_dir() and _ANNOTATIONS in os.listdir(root)
 
 
 def voc_splits(roots: Iterable[Path]) -> tuple[str, ...]:
-    """The names of the splits that any of ``roots`` lists, sorted.
+    """The names of the splits of any of ``roots``, sorted: its lists, or else folders.
 
-    The lists of one class (``cat_train.txt``, whose lines end in -1, 0 or 1) are left out.
+    Left out are the lists of one class (``cat_train.txt``, whose lines end in -1, 0 or 1), and
+    empty ones beside others.
     """
-    names = set()
-    for file in _lists(roots):
-        if not re.search(r"\s(-1|0|1)\s*$", _first_line(file)):
-            names.add(file.stem)
-    return tuple(sorted(names))
+    return tuple(sorted({name for root in roots for name in _splits(root)}))
+
+
+def _splits(root: Path) -> list[str]:
+    lines = {file.stem: _first_line(file) for file in _lists([root])}
+    if not lines:
+        return split_folders(root / _ANNOTATIONS, _images_of(root))
+    filled = {name: line for name, line in lines.items() if line}
+    if not filled:
+        return [*lines]
+    return [name for name, line in filled.items() if not _is_class_line(root, line)]
 
 
 def _lists(roots: Iterable[Path]) -> list[Path]:
@@ -73,22 +77,41 @@ def _lists(roots: Iterable[Path]) -> list[Path]:
 
 
 def _first_line(file: Path) -> str:
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        return lines.readline(_LINE)
+    """The first line with anything in it, if it is near the start."""
+    with file.open(encoding="utf-8-sig", errors="replace") as opened:
+        lines = opened.read(_START).splitlines()
+    return next(filter(None, map(str.strip, lines)), "")
+
+
+def _is_class_line(root: Path, line: str) -> bool:
+    """Whether a line is of a class list; a picture may be called ``frame 1``."""
+    return bool(_FLAG.search(line)) and not _is_annotated(root, line)
+
+
+def _is_annotated(root: Path, name: str) -> bool:
+    return os.path.isfile(root / _ANNOTATIONS / f"{name}.xml")  # which takes any name
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """All annotation files of a root, sorted."""
+    return [root / _ANNOTATIONS / name for name in _all(root)]
+
+
+def _all(root: Path) -> list[str]:
+    return files_below(root / _ANNOTATIONS, _images_of(root))
 
 
 def unlisted_annotations(roots: Iterable[Path]) -> list[Path]:
     """The annotation files that no list in ``ImageSets/Main`` has, sorted.
 
-    Roots without any list are passed over: what they hold is one split.
+    Roots without any list are passed over: all that they hold is one split, or in folders.
     """
     unlisted: list[Path] = []
     for root in roots:
         lists = [file.stem for file in _lists([root])]
         if lists:
             listed = {name for each in lists for name in _names(root, each, lambda _: None)}
-            files = sorted((root / "Annotations").glob("*.xml"))
-            unlisted += [file for file in files if file.stem not in listed]
+            unlisted += [root / _ANNOTATIONS / name for name in _all(root) if name not in listed]
     return unlisted
 
 
@@ -97,32 +120,37 @@ def read_voc(roots: Iterable[Path], split: str | None, report: Report) -> Iterat
 
     Args:
         roots: as ``voc_roots`` gives them; those without the split are passed over.
-        split: name of a list in ``ImageSets/Main``; None reads every annotation.
+        split: name of a list in ``ImageSets/Main``, or of a folder; None reads every annotation.
         report: called with one fault for each annotation that cannot be used.
     """
     for root in roots:
-        images = _images_of(root)
-        pictures = pictures_in(images)
-        for name in _names(root, split, report):
-            file = root / "Annotations" / f"{name}.xml"
-            entry = read_annotation(file, images, pictures.get(name, []), report)
-            if entry is not None:
-                yield entry
+        names = _names(root, split, report)
+        yield from read_annotations(root / _ANNOTATIONS, _images_of(root), names, report)
 
 
 def _images_of(root: Path) -> Path:
-    """``JPEGImages``, or ``images`` where only that is there."""
-    named, other = root / "JPEGImages", root / "images"
-    return other if other.is_dir() and not named.is_dir() else named
+    """``JPEGImages``, or ``images`` where only that is there, else either in another case."""
+    exact = [root / name for name in _IMAGES if (root / name).is_dir()]
+    if exact:
+        return exact[0]
+    found = {folder.name.lower(): folder for folder in folders_in(root)}
+    other = [found[name.lower()] for name in _IMAGES if name.lower() in found]
+    return other[0] if other else root / _IMAGES[0]
 
 
 def _names(root: Path, split: str | None, report: Report) -> list[str]:
-    """The names of a split's pictures, each once, in the order of the list."""
-    if split is None:
-        return sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
-    listing = root / "ImageSets" / "Main" / f"{split}.txt"
-    if not listing.is_file():
-        return []
+    """The annotation files of a split, each once, those of a list in its order."""
+    if split is not None:
+        listing = root / "ImageSets" / "Main" / f"{split}.txt"
+        if listing.is_file():
+            return [f"{name}.xml" for name in _listed(root, listing, report)]
+    within = f"{split}{os.sep}" if split is not None else ""
+    names = (name for name in _all(root) if name.startswith(within))
+    return sorted(names, key=lambda name: os.path.splitext(name)[0])
+
+
+def _listed(root: Path, listing: Path, report: Report) -> list[str]:
+    """The names of the pictures in a list, each once."""
     try:
         lines = read_file(listing, _MOST_LIST).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -149,106 +177,15 @@ def _report_twice(listing: Path, names: list[str], report: Report) -> None:
 
 
 def _listed_name(root: Path, line: str) -> str:
-    """Drop the second column of a class list, unless the whole line names a picture."""
-    if os.path.isfile(root / "Annotations" / f"{line}.xml"):  # which takes any name
-        return line
-    return re.sub(r"\s+(-1|0|1)$", "", line)
+    """The picture that a line names: the whole line if there is such an annotation.
 
-
-def pictures_in(folder: Path) -> dict[str, list[str]]:
-    """File names of the pictures in ``folder``, by the name without its suffix."""
-    found: dict[str, list[str]] = {}
-    if folder.is_dir():
-        for name in sorted(os.listdir(folder)):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in SUFFIXES:
-                found.setdefault(stem, []).append(name)
-    return found
-
-
-def read_annotation(file: Path, images: Path, named: list[str], report: Report) -> Entry | None:
-    """Read one annotation; None if it cannot be used.
-
-    Args:
-        file: the annotation.
-        images: the folder of its picture.
-        named: the pictures there that have the annotation's name.
-        report: called with what is at fault.
+    Else without the second column of a class list, then also without quotes, or the picture's
+    suffix.
     """
-    try:
-        tree = fromstring(read_file(file, MOST_XML))
-    except FileNotFoundError:
-        problem = "does not exist, but the split lists it"
-        report(Fault(file, problem, images=1, kind=Kind.MISSING_ANNOTATION))
-    except OSError as error:
-        report(Fault(file, f"cannot be read ({error.strerror or error})", images=1))
-    except DefusedXmlException as error:
-        report(Fault(file, f"is refused: it declares entities ({type(error).__name__})", images=1))
-    except (ParseError, ValueError, LookupError) as error:
-        report(Fault(file, f"is not well-formed XML ({error})", images=1))
-    else:
-        try:
-            image = _picture(file, images, tree, named)
-        except DataError as error:
-            report(Fault(file, str(error), images=1, kind=error.kind or Kind.MISSING_PICTURE))
-        else:
-            objects = tuple(_objects(file, tree, report))
-            return Entry(image, file, objects, _stated_size(tree))
-    return None
-
-
-def _picture(file: Path, images: Path, tree: Element, named: list[str]) -> Path:
-    """The picture of the annotation's own name, else the one its <filename> states."""
-    stated = (tree.findtext("filename") or "").strip()
-    if named:
-        return images / (stated if stated in named else named[0])
-    if not stated:
-        raise DataError(f"has no picture {file.stem}.* in {images.name} and states no <filename>")
-    if leaves_folder(stated):
-        problem = f"states <filename> {stated!r}, a path that leaves the data set"
-        raise DataError(problem, Kind.OUTER_PATH)
-    return images / stated
-
-
-def _stated_size(tree: Element) -> tuple[int, int] | None:
-    """(height, width) of <size>; None where it is missing, zero or not a number."""
-    try:
-        height, width = (
-            int(float(tree.findtext(f"size/{side}") or 0)) for side in ("height", "width")
-        )
-    except (ValueError, OverflowError):
-        return None
-    return (height, width) if height > 0 and width > 0 else None
-
-
-def _objects(file: Path, tree: Element, report: Report) -> Iterator[Object]:
-    for number, item in enumerate(tree.findall("object"), 1):
-        place = f"object {number}"
-        written = item.findtext("name") or ""
-        name = written.strip()
-        try:
-            if not name:
-                raise DataError("has no <name>")
-            stated = _corners(item)
-        except DataError as error:
-            report(Fault(file, f"{place} {error}", boxes=1, kind=Kind.OBJECT))
-            continue
-        if written != name:
-            problem = f"{place} is of class {written!r:.100}; the blanks round it are left out"
-            report(Fault(file, problem, kind=Kind.BLANKS))
-        x1, y1, x2, y2 = stated
-        difficult = (item.findtext("difficult") or "0").strip().lower() in ("1", "true")
-        yield Object(name, (x1 - 1, y1 - 1, x2, y2), stated, place, difficult)
-
-
-def _corners(item: Element) -> Box:
-    values = []
-    for corner in _CORNERS:
-        text = item.findtext(f"bndbox/{corner}")
-        if text is None:
-            raise DataError(f"has no <{corner}>")
-        try:
-            values.append(float(text))
-        except ValueError:
-            raise DataError(f"has <{corner}> {text.strip()!r}, which is not a number") from None
-    return (values[0], values[1], values[2], values[3])
+    if _is_annotated(root, line):
+        return line
+    name = _FLAG.sub("", line)
+    stem, suffix = os.path.splitext(name)
+    others = [name.strip('"')] * name.startswith('"') + [stem] * (suffix.lower() in SUFFIXES)
+    inside = (other for other in others if not leaves_folder(other))
+    return next((other for other in inside if _is_annotated(root, other)), name)

@@ -47,7 +47,7 @@ class Config:
         weights: where training starts: imagenet (features only), none, or a file: a .keras model
             trained here, or the weights the preset's features come in (Keras .h5, .pth).
         train_split: the images to train on: a split of the data by its name (VOC: a file of
-            ImageSets/Main). Left out: train if there is one, else everything.
+            ImageSets/Main). Left out: train if there is one, else trainval, else everything.
         val_split: the images to validate on, or none. Left out: val beside train if they share no
             image, else a tenth of the training images is held out.
         epochs: passes over the training images. Left out: the recipe's, 10 without one.

@@ -11,10 +11,10 @@ from frcnn.data.dataset import (
     available_splits,
     hold_out,
     open_dataset,
-    training_split,
     why_nothing_to_train_on,
 )
 from frcnn.data.names import common_name, match_split, respelled
+from frcnn.data.split_choice import joined_splits, training_split
 from frcnn.errors import UserError
 from frcnn.training.config import Config
 
@@ -27,7 +27,7 @@ class Splits(NamedTuple):
     Args:
         train: what is trained on.
         validation: what the best epoch is chosen by, or None.
-        note: one sentence on where the validation images come from.
+        note: where the validation images come from, and what is trained on if all splits are.
     """
 
     train: Dataset
@@ -57,6 +57,10 @@ def open_splits(config: Config, progress: Callable[[], None] | None = None) -> S
     if why is not None:
         problem = f"no image of the training split has an object to train on: {why}"
         raise UserError(f"{config.data}: {problem}.")
+    joined = joined_splits(config.data) if name is None else ()
+    if len(joined) > 1:
+        problem = f"No one split is called train, so all are trained on: {', '.join(joined)}"
+        return result._replace(note=f"{problem}; --train-split names one. {result.note}")
     return result
 
 
