@@ -10,7 +10,7 @@ from frcnn.data.entries import Source
 from frcnn.data.faults import DataError
 from frcnn.data.voc import YEARS, voc_source
 from frcnn.data.voc_folders import voc_folders_source
-from frcnn.data.yolo_folders import yolo_source
+from frcnn.data.yolo_folders import yolo_parts_source, yolo_source
 
 EXPECTED = (
     f"a VOC folder (Annotations/ in it, or in {' or '.join(YEARS)} below it; "
@@ -19,7 +19,7 @@ EXPECTED = (
     "COCO: a .json file, or a folder with annotations/instances_*.json or "
     "SPLIT/_annotations.coco.json; "
     "YOLO: a data.yaml, or a folder with images/ and labels/, or with classes.txt and labels "
-    "beside their pictures; "
+    "beside their pictures, split by folders or not; "
     "or a .csv file of boxes, or a folder of them"
 )
 _SHOWN = 8  # names of what a folder holds
@@ -29,12 +29,13 @@ def find_source(path: Path) -> Source:
     """The data set at ``path``.
 
     A folder in several formats is read as the first that fits: VOC, COCO, YOLO, VOC's files in
-    other folders, CSV.
+    other folders, CSV, YOLO's labels beside their pictures in other folders.
 
     Raises:
         DataError: there is none, or its description cannot be used.
     """
-    for look in (voc_source, coco_source, yolo_source, voc_folders_source, csv_source):
+    formats = (voc_source, coco_source, yolo_source, voc_folders_source, csv_source)
+    for look in (*formats, yolo_parts_source):
         source = look(path)
         if source is not None:
             return source
