@@ -43,6 +43,29 @@ class VocFolder:
         return file
 
 
+class YoloFolder:
+    """Builds a YOLO data set picture by picture."""
+
+    def __init__(self, root: Path):
+        self.root, self.write_image = root, written_image
+        root.mkdir()
+
+    def add(self, image, *rows, label=None):
+        """A picture of 64 x 48 and, unless there is no row at all, its label file."""
+        self.write_image(self.root / image, (48, 64), seed=len(str(image)))
+        if rows:
+            place = label or image.replace("images", "labels")
+            file = (self.root / place).with_suffix(".txt")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(f"{row}\n" for row in rows))
+
+    def yaml(self, text, name="data.yaml"):
+        file = self.root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+        return file
+
+
 @pytest.fixture
 def write_image():
     """Write a picture of noise: ``write_image(path, size, seed)``."""
@@ -59,6 +82,20 @@ def voc(tmp_path) -> VocFolder:
 def make_voc(tmp_path):
     """Make empty VOC roots at paths below the test's folder."""
     return lambda path: VocFolder(tmp_path / path)
+
+
+@pytest.fixture
+def yolo(tmp_path) -> YoloFolder:
+    """An empty YOLO data set."""
+    return YoloFolder(tmp_path / "data")
+
+
+@pytest.fixture
+def one(yolo) -> YoloFolder:
+    """A YOLO data set of one split with one picture, a.jpg, of a cat."""
+    yolo.add("images/train/a.jpg", "0 0.5 0.5 0.25 0.5")
+    yolo.yaml("train: images/train\nnames: [cat, dog]\n")
+    return yolo
 
 
 @pytest.fixture(scope="session")

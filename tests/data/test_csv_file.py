@@ -333,3 +333,81 @@ def test_random_content_never_gives_another_error(folder, data):
     for sample in dataset:
         assert (sample.boxes[:, 2:] > sample.boxes[:, :2]).all()
         assert (sample.boxes >= 0).all() and (sample.boxes <= [64, 48, 64, 48]).all()
+
+
+def test_paths_of_windows(folder, write_image):
+    write_image(folder / "images" / "deep" / "d.jpg")
+    (folder / "images\\a.jpg").write_bytes((folder / "images" / "b.jpg").read_bytes())
+    names = ("images\\deep\\d.jpg", "deep\\d.jpg", "images\\a.jpg", ".\\images\\c.jpg")
+    path = written(folder, *(f"{name},1,2,30,40,cat" for name in names))
+    dataset = open_dataset(path, strict=True)
+    assert [str(sample.image.relative_to(folder)) for sample in dataset] == [
+        "images/deep/d.jpg",
+        "images\\a.jpg",  # as written comes first
+        "images/c.jpg",
+    ]
+    assert len(dataset[0].labels) == 2 and not dataset.faults
+
+
+@pytest.mark.parametrize("start", ["/content/data/images/", "C:\\Users\\me\\images\\", "data/"])
+def test_paths_of_another_machine_are_found_by_their_ends(folder, start):
+    path = written(folder, *(f"{start}{name}.jpg,1,2,30,40,cat" for name in "abn"))
+    dataset = open_dataset(path)
+    assert [sample.image for sample in dataset] == [folder / f"images/{name}.jpg" for name in "ab"]
+    remark, fault = dataset.faults
+    assert remark.is_remark and "names 2 pictures by paths that are not there" in str(remark)
+    assert fault.images == 1 and fault.problem == "does not exist"
+
+
+def test_pictures_beside_the_folder_of_the_file(folder, write_image):
+    write_image(folder / "images" / "train" / "d.jpg")
+    (folder / "data").mkdir()
+    rows = ("d.jpg,64,48,cat,1,2,30,40", "a.jpg,64,48,cat,1,2,30,40")
+    for name in ("train_labels.csv", "test_labels.csv"):
+        written(folder / "data", TENSORFLOW, *rows, name=name)
+    for path in (folder / "data", folder / "data" / "train_labels.csv"):
+        dataset = open_dataset(path, "train_labels", strict=True)
+        assert [sample.image.parent.name for sample in dataset] == ["train", "images"]
+    (folder / "data").rename(folder / "tables")
+    with pytest.raises(DataError, match="has no usable picture"):
+        open_dataset(folder / "tables")
+
+
+@pytest.mark.parametrize("header", [(), ("filename", "xmin", "ymin", "xmax", "ymax", "class")])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_divides_cells_is_seen_from_the_first_line(folder, header, delimiter):
+    cells = [header] if header else []
+    cells += [("images/a.jpg", "1", "2", "30", "40", '"cat, dog; both"'), ("b.jpg", *5 * [""])]
+    path = written(folder, *map(delimiter.join, cells))
+    dataset = open_dataset(path, strict=True)
+    assert dataset.classes == ("cat, dog; both",) and len(dataset) == 2
+    assert dataset[0].boxes.tolist() == [[1, 2, 30, 40]]
+
+
+def test_decimal_commas_between_semicolons(folder):
+    row = "images/a.jpg;1,5;2;30;40,25;1,5 mm"
+    dataset = open_dataset(written(folder, row), strict=True)
+    assert dataset[0].boxes.tolist() == [[1.5, 2, 30, 40.25]] and dataset.classes == ("1,5 mm",)
+    path = written(folder, "images/b.jpg,1,2,3,4,cat", 'images/a.jpg,"1,500",2,30,40,cat')
+    assert only_fault(path)[1].problem.startswith("line 2 has corners '1,500,2,30,40'")
+
+
+MAKESENSE = "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height"
+
+
+@pytest.mark.parametrize("header", [(), (MAKESENSE,)])
+def test_the_export_of_makesense(folder, header):
+    rows = ("cat,1,2,29,38,a.jpg,64,48", "dog,0,0,64,48,b.jpg,64,48", "cat,1,2,3,4,c.jpg,640,480")
+    dataset = open_dataset(written(folder, *header, *rows))
+    assert [sample.boxes.tolist() for sample in dataset] == [[[1, 2, 30, 40]], [[0, 0, 64, 48]]]
+    assert dataset.classes == ("cat", "dog")
+    (fault,) = dataset.faults
+    assert fault.kind == Kind.SIZE
+
+
+@pytest.mark.parametrize(
+    "row", ["cat,1,2,29,38,a.jpg,64", "3,1,2,29,38,a.jpg,64,48", "cat,1,2,29,wide,a.jpg,64,48"]
+)
+def test_rows_that_are_not_of_makesense(folder, row):
+    fault = only_fault(written(folder, row, "images/b.jpg,1,2,3,4,cat"))[1]
+    assert fault.problem.startswith("line 1 has ") and "cells instead of 6" in fault.problem

@@ -212,3 +212,11 @@ def test_pcb(real_data):
     assert (len(train), len(test)) == (300, 120)
     assert train.classes == ("copper", "mousebite", "open", "pin-hole", "short", "spur")
     assert not {sample.image for sample in train} & {sample.image for sample in test}
+
+
+def test_the_first_fault_says_why_there_is_no_class(dataset):
+    dataset.root.write_text("1.png,5,5,5,5,a\n")
+    with pytest.raises(
+        DataError, match=r"no class to learn; the first fault is .*line 1 \(a\) has"
+    ):
+        open_dataset(dataset.root)

@@ -13,42 +13,6 @@ from frcnn.data.yolo import labels_without_picture
 NAMES = "names: [cat, dog]\n"
 
 
-class YoloFolder:
-    """Builds a YOLO data set picture by picture."""
-
-    def __init__(self, root, write_image):
-        self.root, self.write_image = root, write_image
-        root.mkdir()
-
-    def add(self, image, *rows, label=None):
-        """A picture of 64 x 48 and, unless there is no row at all, its label file."""
-        self.write_image(self.root / image, (48, 64), seed=len(str(image)))
-        if rows:
-            place = label or image.replace("images", "labels")
-            file = (self.root / place).with_suffix(".txt")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(f"{row}\n" for row in rows))
-
-    def yaml(self, text, name="data.yaml"):
-        file = self.root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, "utf-8")
-        return file
-
-
-@pytest.fixture
-def yolo(tmp_path, write_image):
-    return YoloFolder(tmp_path / "data", write_image)
-
-
-@pytest.fixture
-def one(yolo):
-    """A data set of one split with one picture, a.jpg, of a cat."""
-    yolo.add("images/train/a.jpg", "0 0.5 0.5 0.25 0.5")
-    yolo.yaml("train: images/train\n" + NAMES)
-    return yolo
-
-
 def test_centres_and_sides_are_shares_of_the_picture(yolo):
     yolo.add("images/a.jpg", "1 0.5 0.5 1 1", "", "0 0.25 0.5 0.125 0.25", " 0.0 .5 5e-1 .5 .5 ")
     yolo.yaml("train: images\n" + NAMES)
@@ -434,3 +398,47 @@ def test_labels_beside_their_pictures_with_a_list_of_classes(yolo, names, split)
     assert available_splits(yolo.root) == (("train",) if split else ())
     assert [len(sample.boxes) for sample in data] == [1, 0]
     assert data.classes == ("cat", "dog") and data[0].labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("folder", [".ipynb_checkpoints", "@eaDir/a.jpg", "__MACOSX"])
+def test_copies_in_hidden_folders_and_in_those_of_systems_are_no_pictures(one, folder):
+    one.add(f"images/train/{folder}/a.jpg", "0 0.5 0.5 0.25 0.5")
+    (sample,) = open_dataset(one.root, strict=True)
+    assert sample.image == one.root / "images/train/a.jpg"
+    (one.root / f"images/train/{folder}/a.jpg").unlink()
+    assert not labels_without_picture([sample.image])
+
+
+def test_the_confidences_of_a_detector_are_passed_over(one):
+    one.add("images/train/a.jpg", "0 0.5 0.5 0.25 0.5 0.75", "1 0.5 0.5 1 1.0001 1", "")
+    one.add("images/train/b.jpg", "")
+    dataset = open_dataset(one.root, strict=True)
+    assert dataset[0].boxes.tolist() == [[24, 12, 40, 36], [0, 0, 64, 48]]
+    (note,) = dataset.faults
+    assert note.problem == "has labels whose rows end in a confidence, which is passed over"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0 0.5 0.5 0.25 0.5",
+        "0 0.5 0.5 0.25 0.5 1.5",
+        "0 0.5 0.5 0.25 0.5 -0.5",
+        "0 0.9 0.5 0.25 0.5 0.5",
+        "0 0.5 0.5 0.25 half 0.5",
+        "0 0.1 0.1 0.2 0.2 0.3 0.3",
+    ],
+)
+def test_a_sixth_number_is_no_confidence_unless_all_rows_are_so(one, row):
+    one.add("images/train/a.jpg", "0 0.5 0.5 0.25 0.5 0.75")
+    one.add("images/train/b.jpg", row)
+    assert "line 1 has 6 numbers; expected 5" in open_dataset(one.root).faults[0].problem
+
+
+def test_whole_numbers_behind_boxes_are_no_confidences(one):
+    one.add("images/train/a.jpg", "0 0.5 0.5 0.25 0.5 1", "0 0.5 0.5 0.25 0.5 0")
+    (one.root / "data.yaml").write_text("train: images/train\n")
+    with pytest.raises(
+        DataError, match="no class to learn; the first fault is .*a.txt: line 1 has"
+    ):
+        open_dataset(one.root)

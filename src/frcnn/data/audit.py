@@ -10,7 +10,7 @@ from typing import Any
 
 from frcnn.data.anchor_fit import Anchors, Fit
 from frcnn.data.box_checks import box_findings
-from frcnn.data.converting import joined_classes
+from frcnn.data.converting import joined_classes, splits_at
 from frcnn.data.dataset import Dataset, available_splits, open_dataset
 from frcnn.data.duplicates import Looks
 from frcnn.data.faults import DataError, Fault, Kind
@@ -130,7 +130,7 @@ def open_for_audit(
     Raises:
         DataError: none can be used.
     """
-    names = (split,) if split is not None else available_splits(path) or (None,)
+    names = (split,) if split is not None else splits_at(path)
     splits: dict[str, Dataset] = {}
     errors: list[DataError] = []
     for name in names:
@@ -147,7 +147,8 @@ def open_for_audit(
         Fault(root, str(error).removeprefix(f"{root}: "), images=1, kind=Kind.SPLIT)
         for error in errors
     )
-    return Opened(root, splits, split is None, faults)
+    whole = split is None and len(names) >= len(available_splits(path))
+    return Opened(root, splits, whole, faults)
 
 
 def audit(opened: Opened, working: Working, looks: Looks) -> Audit:

@@ -1,61 +1,36 @@
 """CSV files of boxes, a row a box: keras-frcnn's ``path,x1,y1,x2,y2,class``, or with a header.
 
 Corners are continuous pixels counted from 0, or shares of the picture's width and height where
-all of a file's lie round 0 to 1. A header names the columns, in any order and beside
-others; ``_WORDS`` has the names that exports use (TensorFlow, RetinaNet, Open Images, ...). A
-picture may have many rows; the class ``bg`` or empty cells mark a picture without objects.
-``width`` and ``height`` of a header state the picture's size, which its file must then have.
+all of a file's lie round 0 to 1. A header names the columns, in any order and beside others, by
+the names that exports use (TensorFlow, RetinaNet, Open Images, ...); makesense.ai's rows are known
+without one. A picture may have many rows; the class ``bg`` or empty cells mark a picture without
+objects. ``width`` and ``height`` of a header state the picture's size, which its file must then
+have.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from io import TextIOWrapper
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import TextIO
 
+from frcnn.data.csv_columns import DIFFICULT, HEADER, Columns, columns_of
+from frcnn.data.csv_rows import read_rows
 from frcnn.data.entries import Entry, Object, Reading, Report, Source, leaves_folder
 from frcnn.data.faults import DataError, Fault, Kind
 from frcnn.data.images import SUFFIXES as PICTURES
 from frcnn.data.joining import joined
-from frcnn.data.lookup import existing_folders, first_file
+from frcnn.data.lookup import by_trailing_parts, existing_folders, first_file, moved_remark
 from frcnn.data.names import common_name
 from frcnn.data.resizing import Size
-from frcnn.files import open_file
 
 SUFFIXES = (".csv", ".txt")
-HEADER = ("path", "x1", "y1", "x2", "y2", "class")
-DIFFICULT = "difficult"
 BACKGROUND = "bg"
 ROBOFLOW = "_annotations.csv"
 _SIDES = ("height", "width")
+_OF_FILES = ("data", "annotations", "labels")  # folders that hold no pictures themselves
 _OVERHANG = 0.5  # of the picture; a share may lie outside of 0..1 by that much
-
-# What columns are called, in small letters without spaces, dots, hyphens and underscores. Where
-# a header has several for one meaning, the first here counts.
-_WORDS = {
-    "path": (
-        *("path", "filename", "filepath", "file", "imagepath", "imagename", "imagefile"),
-        *("imgpath", "image", "img", "imageid"),
-    ),
-    "x1": ("x1", "xmin", "left", "bboxxmin"),
-    "y1": ("y1", "ymin", "top", "bboxymin"),
-    "x2": ("x2", "xmax", "right", "bboxxmax"),
-    "y2": ("y2", "ymax", "bottom", "bboxymax"),
-    "class": ("class", "classname", "label", "labelname", "category", "categoryname", "name"),
-    DIFFICULT: ("difficult", "isdifficult", "iscrowd", "isgroupof"),
-    "height": ("height", "imageheight", "imgheight"),
-    "width": ("width", "imagewidth", "imgwidth"),
-}
-_MOST_BYTES = 1 << 31  # the largest of Open Images has as many
-_MOST_ROW = 1_000_000  # characters; a row has about a hundred
-
-_CORNERS = HEADER[1:5]
-_NEEDED = "a picture (path, filename), corners (x1 or xmin, ...) and a class (class, label)"
 
 
 def csv_source(path: Path) -> Source | None:
@@ -83,7 +58,8 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
     """Read the rows of a CSV file, gathered by picture, in the order of its first row.
 
     A relative path starts at the file's own folder, or at ``images`` or the split's folder there,
-    and may not leave it through ``..``; an absolute path is taken as it is.
+    and may not leave it through ``..``; an absolute path is taken as it is. Paths that are not
+    there are found by their ends, if they are.
 
     Args:
         path: the file; UTF-8, with or without a byte order mark or a header line.
@@ -92,13 +68,12 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
     Raises:
         DataError: the file is no UTF-8 text, no CSV, or has a header that lacks a column.
     """
-    folders = _folders(path)
     gathered: dict[str, list[Object]] = {}
     stated: dict[str, Size] = {}
     columns = None
-    for number, row in _rows(path):
+    for number, row in read_rows(path):
         if columns is None:
-            columns, is_header = _columns(path, row)
+            columns, is_header = columns_of(path, row)
             if is_header:
                 continue
         try:
@@ -112,10 +87,11 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
             if size:
                 stated.setdefault(name, size)
     suffixes = ("", *PICTURES) if columns and columns.is_stem else ("",)
+    images = _images(path, gathered, suffixes, report)
     pictures: dict[Path, list[Object]] = {}
     sizes: dict[Path, Size | None] = {}
     for name, objects in gathered.items():  # a picture may be spelled in two ways
-        image = first_file(name, folders, suffixes) or path.parent / name
+        image = images.get(name) or path.parent / name
         pictures.setdefault(image, []).extend(objects)
         sizes[image] = sizes.get(image) or stated.get(name)
     shares = columns is not None and columns.is_share
@@ -125,68 +101,6 @@ def read_csv(path: Path, report: Report) -> Iterator[Entry]:
     for image, objects in pictures.items():
         # Shares are right whatever the picture was resized to.
         yield Entry(image, path, tuple(objects), None if shares else sizes[image], shares)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where in a row is what.
-
-    Args:
-        places: index by meaning, as in ``_WORDS``; those of ``HEADER`` are all there.
-        names: all columns, for messages.
-        is_stem: pictures may be named without their suffix.
-        is_share: corners are shares of the picture's width and height, not pixels.
-    """
-
-    places: dict[str, int]
-    names: tuple[str, ...] = HEADER
-    is_stem: bool = False
-    is_share: bool = False
-
-
-_PLAIN = Columns({name: index for index, name in enumerate(HEADER)})
-
-
-def _columns(file: Path, row: list[str]) -> tuple[Columns, bool]:
-    """The columns as the first row tells them, and whether it is a header.
-
-    Raises:
-        DataError: it is a header, but a column is missing.
-    """
-    words = [re.sub(r"[\s._-]+", "", cell).casefold() for cell in row]
-    found = {
-        meaning: words.index(next(word for word in known if word in words))
-        for meaning, known in _WORDS.items()
-        if not set(known).isdisjoint(words)
-    }
-    if found.keys().isdisjoint(_CORNERS) and not _is_unknown_header(row):
-        return _PLAIN, False
-    missing = [name for name in HEADER if name not in found]
-    if missing:
-        shown = ",".join(row) if len(",".join(row)) <= 200 else f"of {len(row)} columns"
-        raise DataError(
-            f"{file}: its header {shown} has no column that is known for {', '.join(missing)}; "
-            f"needed are {_NEEDED}"
-        )
-    # Open Images' files are those with a LabelName; Kaggle's with an image_id are in pixels.
-    is_stem = words[found["path"]] == "imageid"
-    is_share = is_stem and words[found["class"]] == "labelname"
-    return Columns(found, tuple(row), is_stem, is_share), True
-
-
-def _is_unknown_header(row: list[str]) -> bool:
-    """Whether a row without a known corner is still a header: several words and no number."""
-    texts = [cell for cell in row if cell]
-    is_row = len(row) == len(HEADER) and not any(row[1:5])
-    return len(texts) > 1 and not is_row and not any(map(_is_number, texts))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _by_split(files: list[Path]) -> dict[str, Path]:
@@ -202,7 +116,7 @@ def _lists_classes(file: Path) -> bool:
     if file.suffix.lower() != ".csv":  # there may be a label file of each picture
         return False
     try:
-        _, row = next(_rows(file), (0, []))
+        _, row = next(read_rows(file), (0, []))
     except DataError:
         return False
     return len(row) == 2
@@ -219,38 +133,43 @@ def _beside(file: Path) -> list[Path]:
     return list(file.parent.glob(f"*{file.suffix}"))
 
 
+def _images(
+    file: Path, names: Iterable[str], suffixes: Sequence[str], report: Report
+) -> dict[str, Path]:
+    """The pictures by their names in the file; only those that are there."""
+    folders = _folders(file)
+    found, missing = {}, []
+    for name in names:
+        image = _as_written(name, folders, suffixes)
+        if image:
+            found[name] = image
+        else:
+            missing.append(name)
+    moved = by_trailing_parts(missing, folders, found)
+    if moved:
+        report(Fault(file, moved_remark(moved), kind=Kind.READING))
+    return found | moved
+
+
+def _as_written(name: str, folders: Sequence[Path], suffixes: Sequence[str]) -> Path | None:
+    if leaves_folder(name) and not Path(name).is_absolute():  # of another kind of system
+        return None
+    image = first_file(name, folders, suffixes)
+    if image is None and "\\" in name:
+        image = first_file(name.replace("\\", "/"), folders, suffixes)
+    return image
+
+
 def _folders(file: Path) -> tuple[Path, ...]:
-    """Where a file's relative paths may start; ``train_labels.csv`` also at ``images/train``."""
+    """Where a file's relative paths may start; ``train_labels.csv`` also at ``images/train``.
+
+    Those of a file in a folder ``data``, ``annotations`` or ``labels`` also start beside it.
+    """
     split = re.sub(r"_(labels|annotations)$", "", file.stem)
     places = ("", "images", split, f"images/{split}", f"images/{common_name(split)}")
-    return existing_folders(file.parent / place for place in places)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    size = 0
-
-    def lines(file: TextIO) -> Iterator[str]:
-        nonlocal size
-        while line := file.readline(_MOST_ROW):
-            size += len(line)
-            if size >= _MOST_ROW:  # quoted cells may go on over many lines
-                raise DataError(f"{path}: has a row of more than {_MOST_ROW:,} characters")
-            yield line
-
-    try:
-        with TextIOWrapper(open_file(path, _MOST_BYTES), encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(lines(file))
-            for row in reader:
-                size = 0
-                cells = [cell.strip() for cell in row]
-                if any(cells):
-                    yield reader.line_num, cells
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: is not a CSV file ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    here = file.parent if file.parent.name else file.absolute().parent
+    above = [here.parent] if here.name.lower() in _OF_FILES else []
+    return existing_folders(start / place for start in (file.parent, *above) for place in places)
 
 
 def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object | None]:
@@ -262,7 +181,7 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
     name, *corners, label = (row[columns.places[meaning]] for meaning in HEADER)
     if not name:
         raise DataError("names no picture")
-    if leaves_folder(name) and not _is_absolute(name):
+    if ".." in PureWindowsPath(name).parts:
         raise DataError(f"has {name!r:.100}, a path that leaves the data set", Kind.OUTER_PATH)
     if label == BACKGROUND or not any((*corners, label)):
         return name, None
@@ -270,6 +189,8 @@ def _read_row(row: list[str], columns: Columns, place: str) -> tuple[str, Object
         raise DataError("names no class")
     try:
         x1, y1, x2, y2 = (float(corner) for corner in corners)
+        if columns.has_sides:
+            x2, y2 = x1 + x2, y1 + y2
     except ValueError:
         shown = f"{','.join(corners)!r:.100}"
         raise DataError(f"has corners {shown}, which are not four numbers") from None
@@ -305,7 +226,3 @@ def _stated_size(row: list[str], columns: Columns, item: Object | None) -> Size 
         if abs(x2 - x1 - width) <= 1 and abs(y2 - y1 - height) <= 1:  # some state the box's sides
             return None
     return int(height), int(width)
-
-
-def _is_absolute(name: str) -> bool:
-    return Path(name).is_absolute() and ".." not in PureWindowsPath(name).parts

@@ -156,7 +156,7 @@ def open_dataset(
             - a COCO JSON file, or a folder with ``annotations/instances_<split>.json``,
               ``<split>/_annotations.coco.json`` or ``<split>/annotations.json``;
             - a YOLO ``data.yaml``, or a folder with one, or with ``images`` and ``labels``,
-              or with ``classes.txt`` and labels beside their pictures;
+              or with ``classes.txt`` and labels beside their pictures, split by folders or not;
             - a ``.csv`` (or ``.txt``) file, or a folder of ``.csv`` files.
         split: for VOC a list of ``ImageSets/Main`` by its name, or a folder's; for COCO and CSV
             the file's name without ``instances_`` and the suffix, or its folder's; for YOLO a key
@@ -189,12 +189,12 @@ def open_dataset(
     reading = source.read(split, report)
     checked, unusable = checked_pictures(reading.entries, report, progress, most)
     if not checked:
-        first = "".join(f"; the first fault is {fault}" for fault in faults.all()[:1])
-        raise DataError(f"{path}: has no usable picture{_of(split)}{first}")
+        raise DataError(f"{path}: has no usable picture{_of(split)}{faults.first()}")
     if classes is None:
         classes = reading.classes or sorted({o.name for *_, objects in checked for o in objects})
         if not classes:
-            raise DataError(f"{path}: has no usable box{_of(split)}, so no class to learn")
+            problem = f"has no usable box{_of(split)}, so no class to learn{faults.first()}"
+            raise DataError(f"{path}: {problem}")
         if len(classes) > _MOST_CLASSES:
             raise DataError(f"{path}: has {len(classes):,} classes, more than {_MOST_CLASSES:,}")
         for one, other in respellings(classes):

@@ -144,6 +144,11 @@ class Faults:
         problem = f"has {plural(self._more, 'more fault')}, which are only counted"
         return (*self._found, Fault(self._root, problem, self._images, self._boxes))
 
+    def first(self) -> str:
+        """The end of a sentence that names the first one, or the first remark if that is all."""
+        found = sorted(self._found, key=lambda fault: fault.is_remark)
+        return f"; the first fault is {found[0]}" if found else ""
+
 
 def plural(count: int, noun: str) -> str:
     """``"1 box"``, ``"2 boxes"``, ``"3 images"``."""

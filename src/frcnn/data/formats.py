@@ -10,7 +10,7 @@ from frcnn.data.entries import Source
 from frcnn.data.faults import DataError
 from frcnn.data.voc import YEARS, voc_source
 from frcnn.data.voc_folders import voc_folders_source
-from frcnn.data.yolo_folders import yolo_source
+from frcnn.data.yolo_folders import yolo_parts_source, yolo_source
 
 EXPECTED = (
     f"a VOC folder (Annotations/ in it, or in {' or '.join(YEARS)} below it; "
@@ -19,7 +19,7 @@ EXPECTED = (
     "COCO: a .json file, or a folder with annotations/instances_*.json, "
     "SPLIT/_annotations.coco.json or SPLIT/annotations.json; "
     "YOLO: a data.yaml, or a folder with images/ and labels/, or with classes.txt and labels "
-    "beside their pictures; "
+    "beside their pictures, split by folders or not; "
     "or a .csv file of boxes, or a folder of them"
 )
 _READERS = (
@@ -29,6 +29,7 @@ _READERS = (
     voc_folders_source,
     csv_source,
     coco_splits_source,
+    yolo_parts_source,
 )
 _SHOWN = 8  # names of what a folder holds
 
@@ -37,7 +38,8 @@ def find_source(path: Path) -> Source:
     """The data set at ``path``.
 
     A folder in several formats is read as the first that fits: VOC, COCO, YOLO, VOC's files in
-    other folders, CSV, COCO's files in other folders.
+    other folders, CSV, COCO's files in other folders, YOLO's labels beside their pictures in other
+    folders.
 
     Raises:
         DataError: there is none, or its description cannot be used.

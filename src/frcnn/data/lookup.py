@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PureWindowsPath
 
 from frcnn.data.entries import leaves_folder
-from frcnn.data.faults import DataError, Kind
+from frcnn.data.faults import DataError, Kind, plural
 from frcnn.data.images import SUFFIXES
 
 _MOST_FILES = 10_000_000
+_MOST_PARTS = 8  # of a path's end; data sets are not nested deeper
+_MOST_STATED = 10_000  # folders that are looked for by their ends
+# Folders of pictures that systems make: thumbnails, what was deleted, what else an archive held.
+_NO_DATA = ("@eadir", "#recycle", "@recycle", "$recycle.bin", "__macosx")
 
 
 def find_picture(name: str, folders: Sequence[Path]) -> Path:
@@ -23,7 +28,7 @@ def find_picture(name: str, folders: Sequence[Path]) -> Path:
     Raises:
         DataError: there is none, or the name leads out of the folders; without the file at fault.
     """
-    shown = ascii(name if len(name) <= 100 else name[:100] + "...")
+    shown = shown_name(name)
     if leaves_folder(name):
         raise DataError(f"has {shown}, a path that leaves the data set", Kind.OUTER_PATH)
     path = first_file(name.replace("\\", "/"), folders)
@@ -31,6 +36,11 @@ def find_picture(name: str, folders: Sequence[Path]) -> Path:
         problem = f"names {shown}, which is not in {listing(folders)}"
         raise DataError(problem, Kind.MISSING_PICTURE)
     return path
+
+
+def shown_name(name: str) -> str:
+    """A picture's name as an annotation has it, of any length, for messages."""
+    return ascii(name if len(name) <= 100 else name[:100] + "...")
 
 
 def first_file(name: str, folders: Sequence[Path], suffixes: Sequence[str] = ("",)) -> Path | None:
@@ -43,8 +53,87 @@ def first_file(name: str, folders: Sequence[Path], suffixes: Sequence[str] = (""
     return None
 
 
+def by_trailing_parts(
+    names: Collection[str], folders: Sequence[Path], found: Mapping[str, Path]
+) -> dict[str, Path]:
+    """Pictures by the ends of their paths, which were written elsewhere.
+
+    Of ``/content/data/images/a.jpg``, with backslashes or not, first ``content/data/images/a.jpg``
+    is looked for, then ``data/images/a.jpg``, ``images/a.jpg`` and ``a.jpg``; never out of the
+    folders. A name leads to no picture if
+
+    - the longest end that is there is so in two of the folders;
+    - other names are found as they are written in the folder that it states, so that this one is
+      merely missing;
+    - the picture is another name's.
+
+    Args:
+        names: those that are not found as they are written.
+        folders: where to look.
+        found: pictures by their names, of those that are.
+
+    Returns:
+        Pictures by name, in the order of the names; only those that are found.
+    """
+    if not names:
+        return {}
+    right = {_folder_and_file(name)[0] for name in found}
+    places: dict[str, list[list[Path]]] = {}
+    moved = {}
+    for name in names:
+        above, file = _folder_and_file(name)
+        if above in right or leaves_folder(file):
+            continue
+        if above not in places and len(places) < _MOST_STATED:
+            places[above] = _places(above, folders)
+        path = _only_file(file, places.get(above, ()))
+        if path:
+            moved[name] = path
+    named = Counter([*found.values(), *moved.values()])
+    return {name: path for name, path in moved.items() if named[path] == 1}
+
+
+def moved_remark(moved: Mapping[str, Path]) -> str:
+    """What is to be said of pictures found ``by_trailing_parts``; at least one."""
+    name, path = next(iter(moved.items()))
+    return (
+        f"names {plural(len(moved), 'picture')} by paths that are not there: found by the ends of "
+        f"these paths, {shown_name(name)} as {path}"
+    )
+
+
+def _folder_and_file(name: str) -> tuple[str, str]:
+    above, _, file = name.replace("\\", "/").rpartition("/")
+    return above, file
+
+
+def _places(above: str, folders: Sequence[Path]) -> list[list[Path]]:
+    """The existing folders that a stated one may be: of each of its ends, the longest first."""
+    path = PureWindowsPath(above)
+    parts = path.parts[1:] if path.anchor else path.parts
+    if ".." in parts:
+        return []
+    parts = parts[-_MOST_PARTS:]
+    ends = ("/".join(parts[start:]) for start in range(len(parts) + 1))
+    return [
+        [place for folder in folders if os.path.isdir(place := folder / end)]
+        for end in ends
+        if not leaves_folder(end)
+    ]
+
+
+def _only_file(name: str, places: Iterable[Sequence[Path]]) -> Path | None:
+    """The file of this name in the first of the places that have one; None for two files."""
+    for alike in places:
+        files = [path for folder in alike if os.path.isfile(path := folder / name)]
+        if files:
+            one = len(files) == 1 or len(set(map(os.path.realpath, files))) == 1
+            return files[0] if one else None
+    return None
+
+
 def pictures_below(folder: Path) -> Iterator[Path]:
-    """The picture files in ``folder`` and below it, sorted; hidden files are passed over.
+    """The picture files in ``folder`` and below it, sorted, hidden ones left out.
 
     Raises:
         DataError: it is the whole file system, or as large as one.
@@ -53,12 +142,18 @@ def pictures_below(folder: Path) -> Iterator[Path]:
     if os.path.dirname(place) == place:
         raise DataError(f"{folder}: is the whole file system, not a folder of pictures")
     seen = 0
-    for path, folders, files in os.walk(folder):
+    for path, files in folders_below(folder):
         seen += 1 + len(files)
         if seen > _MOST_FILES:
             raise DataError(f"{folder}: has more than {_MOST_FILES:,} files below it")
-        folders.sort()
         yield from (Path(path, name) for name in sorted(files) if is_picture(name))
+
+
+def folders_below(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """This folder and each below it, sorted, hidden ones left out, with the names of its files."""
+    for path, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield path, files
 
 
 def holds_pictures(folder: Path) -> bool:
@@ -75,7 +170,12 @@ def folders_in(folder: Path) -> list[Path]:
     """The folders in ``folder``, sorted, hidden ones left out; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not _is_hidden(f.name))
+
+
+def _is_hidden(folder: str) -> bool:
+    """Whether a folder of this name is hidden, or one that systems fill with copies."""
+    return folder.startswith(".") or folder.lower() in _NO_DATA
 
 
 def existing_folders(candidates: Iterable[Path]) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
-from frcnn.data.csv_file import DIFFICULT, HEADER
+from frcnn.data.csv_columns import DIFFICULT, HEADER
 from frcnn.structures import Sample
 
 

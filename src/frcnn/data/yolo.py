@@ -2,7 +2,8 @@
 
 A row is ``class cx cy w h``, the centre and the sides of the box as shares of the picture's width
 and height (0 to 1), or ``class x1 y1 x2 y2 x3 y3 ...``, the polygon of a segmentation, which is
-read as the box around it. A picture without a file, or with an empty one, shows no object.
+read as the box around it. Detectors write a confidence behind each box. A picture without a file,
+or with an empty one, shows no object.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
-from frcnn.data.entries import Box, Entry, Object, Reading, Report, leaves_folder
+from frcnn.data.entries import Box, Entry, Object, Reading, Report
 from frcnn.data.faults import DataError, Fault, Kind, plural
 from frcnn.data.images import SUFFIXES as PICTURES
-from frcnn.data.lookup import find_picture, pictures_below
-from frcnn.data.yolo_settings import MOST_CLASSES, NAME_LISTS
-from frcnn.files import read_file
+from frcnn.data.lookup import folders_below, pictures_below
+from frcnn.data.yolo_lists import read_list
+from frcnn.data.yolo_settings import MOST_CLASSES, NAME_LISTS, read_text
 
 _MOST_LABELS = 1 << 24  # bytes of a picture's labels; a thousand polygons take one million
-_MOST_LIST = 1 << 28  # bytes
 _SUFFIXES = (".txt", ".TXT", ".Txt")  # file systems may tell them apart
+_ROUNDING = 0.001  # of the picture; numbers are written with six digits or fewer
 _MOST = 1.5  # of the picture; a box may overhang a little, but pixels are far more
 
 
@@ -45,9 +46,13 @@ def read_yolo(
         DataError: a list that is no text, pictures none of which has labels, or classes counted
             from 1.
     """
+    images = dict.fromkeys(_pictures(places, folders, report))
+    files = {image: label_file(image) for image in images}
+    if not keypoints and _have_confidences(filter(None, files.values())):
+        keypoints, problem = True, "has labels whose rows end in a confidence, which is passed over"
+        report(Fault(places[0], problem, kind=Kind.READING))
     entries, labelled, numbers = [], 0, set()
-    for image in dict.fromkeys(_pictures(places, folders, report)):
-        file = label_file(image)
+    for image, file in files.items():
         if file is None:
             entries.append(Entry(image, image))
             continue
@@ -67,6 +72,27 @@ def read_yolo(
         return Reading(entries, tuple(sorted(used, key=int)))
     _check_start(places[0], names, numbers)
     return Reading(entries, tuple(dict.fromkeys(name for _, name in sorted(names.items()))))
+
+
+def _have_confidences(files: Iterable[Path]) -> bool:
+    """Whether each row of all files is a box in its picture and a share, as detectors write them.
+
+    A sixth number may else be anything: an angle, or whole numbers the names of tracks.
+    """
+    has_fractions = False
+    try:
+        for file in files:
+            for row in filter(None, map(str.split, read_text(file, _MOST_LABELS).splitlines())):
+                if len(row) != 6:
+                    return False
+                *box, confidence = map(_number, row[1:])
+                x1, y1, x2, y2 = _corners(box)
+                if min(x1, y1, confidence) < -_ROUNDING or max(x2, y2, confidence) > 1 + _ROUNDING:
+                    return False
+                has_fractions = has_fractions or bool(confidence % 1)
+    except DataError:  # what is wrong is said when the file is read
+        return False
+    return has_fractions
 
 
 def _check_start(place: Path, names: Mapping[int, str], numbers: set[int]) -> None:
@@ -99,7 +125,7 @@ def labels_without_picture(images: Iterable[Path]) -> list[Path]:
     return [
         Path(path, name)
         for pictures, labels in roots
-        for path, _, files in os.walk(labels)
+        for path, files in folders_below(labels)
         for name in _without(files, {path, pictures / Path(path).relative_to(labels)})
         if name not in NAME_LISTS and _holds_labels(Path(path, name))
     ]
@@ -117,16 +143,20 @@ def _without(files: Iterable[str], folders: Iterable[str | Path]) -> list[str]:
 def _holds_labels(file: Path) -> bool:
     """Whether a text file is empty or begins with a row of numbers."""
     try:
-        rows = (row.split() for row in _lines(file, _MOST_LABELS) if row.strip())
+        rows = (row.split() for row in read_text(file, _MOST_LABELS).splitlines() if row.strip())
         return all(math.isfinite(_number(cell)) for cell in next(rows, []))
     except DataError:
         return False
 
 
+def label_folders(folder: Path) -> list[Path]:
+    """Where the labels of the pictures in a folder may be, in the order they are looked for."""
+    around = _around_images(folder)
+    return [folder] if around is None else [Path(*around[0], "labels", *around[1]), folder]
+
+
 def _label_files(image: Path) -> Iterator[Path]:
-    folder, around = image.parent, _around_images(image.parent)
-    folders = [folder] if around is None else [Path(*around[0], "labels", *around[1]), folder]
-    for place in folders:
+    for place in label_folders(image.parent):
         for suffix in _SUFFIXES:
             yield place / f"{image.stem}{suffix}"  # with_suffix refuses "/"
 
@@ -142,39 +172,13 @@ def _around_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]] | No
 
 def _pictures(places: Sequence[Path], folders: Sequence[Path], report: Report) -> Iterator[Path]:
     for place in places:
-        yield from (pictures_below(place) if place.is_dir() else _listed(place, folders, report))
-
-
-def _listed(file: Path, folders: Sequence[Path], report: Report) -> Iterator[Path]:
-    """The pictures that a text file lists, one a line, absolute or relative."""
-    for number, line in enumerate(_lines(file, _MOST_LIST), 1):
-        name = line.strip()
-        if not name:
-            continue
-        if leaves_folder(name) and ".." not in PureWindowsPath(name).parts:
-            yield Path(name)
-            continue
-        try:
-            yield find_picture(name, (file.parent, *folders))
-        except DataError as error:
-            kind = error.kind or Kind.ANNOTATION
-            report(Fault(file, f"line {number} {error}", images=1, kind=kind))
-
-
-def _lines(file: Path, most: int) -> list[str]:
-    """The lines of a text file of at most so many bytes."""
-    try:
-        return read_file(file, most).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+        yield from (pictures_below(place) if place.is_dir() else read_list(place, folders, report))
 
 
 def _rows(file: Path, report: Report) -> list[str] | None:
     """The lines of a label file; None, and a fault for its picture, if it is no text."""
     try:
-        return _lines(file, _MOST_LABELS)
+        return read_text(file, _MOST_LABELS).splitlines()
     except DataError as error:
         report(Fault(file, str(error).removeprefix(f"{file}: "), images=1))
         return None

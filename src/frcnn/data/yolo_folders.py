@@ -2,20 +2,22 @@
 
 Read are Ultralytics' ``data.yaml`` (its paths lead to folders of pictures or to lists of them),
 Roboflow's export (the same, with paths that begin one folder too high), and the folders alone:
-``images/<split>`` with ``labels/<split>``, ``<split>/images`` with ``<split>/labels``, or one
-``images`` with ``labels``.
+``images/<split>`` with ``labels/<split>``, ``<split>/images`` with ``<split>/labels``, one
+``images`` with ``labels``, or labels beside their pictures and a list of the classes.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from frcnn.data.entries import Reading, Report, Source
 from frcnn.data.faults import DataError, Fault, Kind
-from frcnn.data.lookup import folders_in, holds_pictures, listing
+from frcnn.data.lookup import folders_in, holds_pictures, listing, pictures_below
 from frcnn.data.names import VALIDATION
-from frcnn.data.yolo import read_yolo
+from frcnn.data.yolo import label_file, label_folders, read_yolo
 from frcnn.data.yolo_settings import NAME_LISTS, SUFFIXES, Settings, read_names, read_settings
 
 _FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -50,15 +52,25 @@ def yolo_source(path: Path) -> Source | None:
         DataError: a YAML file that cannot be used.
     """
     if path.is_file() and path.suffix.lower() in SUFFIXES:
-        return _source(path.parent, path)
+        return _stated_source(path.parent, path)
     file = _settings_file(path) if path.is_dir() else None
-    if file is None and not _has_pictures(_layout(path)):
-        return None
-    return _source(path, file)
+    if file:
+        return _stated_source(path, file)
+    places = _layout(path)
+    return _source(path, places) if _has_pictures(places) else None
 
 
-def _source(folder: Path, file: Path | None) -> Source:
-    settings = read_settings(file) if file else Settings()
+def yolo_parts_source(path: Path) -> Source | None:
+    """The data set at ``path`` whose folders hold pictures beside their labels; None if none is.
+
+    That there are label files is seen from the folders alone, so other formats come first.
+    """
+    places = _parts(path) if path.is_dir() else Places({})
+    return _source(path, places) if _has_pictures(places) else None
+
+
+def _stated_source(folder: Path, file: Path) -> Source:
+    settings = read_settings(file)
     roots = _roots(folder, settings)
     places = _stated(settings, roots)
     if not places.splits:
@@ -69,7 +81,15 @@ def _source(folder: Path, file: Path | None) -> Source:
                 f"{file}: {states}; looked in {listing(roots)}, and there are no folders "
                 f"images and labels in {folder}"
             )
-    names = settings.names or _listed_names(folder)
+    return _source(folder, places, settings, file)
+
+
+def _source(
+    folder: Path, places: Places, settings: Settings | None = None, file: Path | None = None
+) -> Source:
+    settings = settings or Settings()
+    roots = _roots(folder, settings)
+    names = settings.names or _listed_names(folder, places.of(None))
 
     def read(split: str | None, report: Report) -> Reading:
         for problem in places.remarks:
@@ -168,7 +188,7 @@ def _layout(folder: Path) -> Places:
         for part in folders_in(folder)
         if (part / "images").is_dir() and (part / "labels").is_dir()
     ]
-    if not found and any((folder / name).is_file() for name in NAME_LISTS):
+    if not found and _has_list(folder):
         return _beside(folder)
     return Places({part.name: [part / "images"] for part in found})
 
@@ -180,13 +200,52 @@ def _beside(folder: Path) -> Places:
     return Places({part.name: [part] for part in folders_in(folder) if holds_pictures(part)})
 
 
+def _parts(folder: Path) -> Places:
+    """Splits of labels beside their pictures that are no plain folders with one list of classes.
+
+    labelImg and Roboflow write a list into each of them; CVAT writes one for all, and the pictures
+    of a task with folders into the same folders.
+    """
+    parts = folders_in(folder)
+    if not _has_list(folder):
+        parts = (
+            [part for part in parts if holds_pictures(part)] if any(map(_has_list, parts)) else []
+        )
+    return Places({part.name: [part] for part in parts if _holds_labelled(part)})
+
+
+def _has_list(folder: Path) -> bool:
+    return any(os.path.isfile(folder / name) for name in NAME_LISTS)
+
+
+def _holds_labelled(folder: Path) -> bool:
+    """Whether there is a picture with its labels in ``folder`` or below it."""
+    return any(label_file(picture) for picture in pictures_below(folder))
+
+
 def _has_pictures(places: Places) -> bool:
     return bool(places.splits or places.unsplit)
 
 
-def _listed_names(folder: Path) -> dict[int, str] | None:
-    for place in (folder, folder / "labels"):
-        for name in NAME_LISTS:
-            if (place / name).is_file():
-                return read_names(place / name)
-    return None
+def _listed_names(folder: Path, places: Iterable[Path]) -> dict[int, str] | None:
+    """The class names of the data set's list, or of those beside the labels of its splits.
+
+    Raises:
+        DataError: one of these lists calls a class otherwise than another.
+    """
+    lists = _lists(folder, folder / "labels")[:1]
+    lists = lists or _lists(*(labels for place in places for labels in label_folders(place)))
+    names: dict[int, str] = {}
+    for file in lists:
+        for number, name in read_names(file).items():
+            if names.setdefault(number, name) != name:
+                raise DataError(
+                    f"{file}: calls class {number} {name!r:.100}, but {lists[0]} calls it "
+                    f"{names[number]!r:.100}: the numbers must mean the same in all splits"
+                )
+    return names or None
+
+
+def _lists(*folders: Path) -> list[Path]:
+    files = (folder / name for folder in dict.fromkeys(folders) for name in NAME_LISTS)
+    return [file for file in files if os.path.isfile(file)]

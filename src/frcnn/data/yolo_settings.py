@@ -13,7 +13,7 @@ from frcnn.data.faults import DataError
 from frcnn.files import read_file
 
 SUFFIXES = (".yaml", ".yml")
-NAME_LISTS = ("classes.txt", "obj.names", "classes.names")
+NAME_LISTS = ("classes.txt", "obj.names", "classes.names", "_darknet.labels")
 
 MOST_CLASSES = 1_000_000
 
@@ -71,13 +71,21 @@ def read_names(file: Path) -> dict[int, str]:
     Raises:
         DataError: not UTF-8 text, or no name in it.
     """
+    return _checked(file, enumerate(read_text(file, _MOST_NAMES).rstrip().splitlines()))
+
+
+def read_text(file: Path, most: int) -> str:
+    """Read a text file of at most so many bytes.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8 text.
+    """
     try:
-        lines = read_file(file, _MOST_NAMES).decode("utf-8-sig").rstrip().splitlines()
+        return read_file(file, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
-    return _checked(file, enumerate(lines))
 
 
 class _Loader(yaml.BaseLoader):
