@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import tempfile
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import quote
@@ -22,16 +24,17 @@ from frcnn.apps.serve.batcher import Batcher, Busy
 from frcnn.apps.serve.bodies import (
     FILES,
     FILES_SCHEMA,
-    LABELLED,
     EncodedPictures,
     Failure,
     Format,
+    Given,
+    LabelledPicture,
     Row,
     files_of,
     form_schema,
     open_form,
-    parsed,
     read_pictures,
+    read_rows,
     sentence,
 )
 from frcnn.apps.serve.guard import Guard
@@ -181,6 +184,8 @@ def _add_detection(app: FastAPI, batcher: Batcher, settings: Settings) -> None:
 
 
 def _add_labels(app: FastAPI, classes: tuple[str, ...], settings: Settings) -> None:
+    turns = asyncio.Semaphore(2)  # the rows of a request may take some hundred MB
+
     @app.post(
         "/v1/labels",
         summary="Detections as labels of a data set",
@@ -201,24 +206,39 @@ def _add_labels(app: FastAPI, classes: tuple[str, ...], settings: Settings) -> N
                 raise HTTPException(422, f"format: must be one of {', '.join(get_args(Format))}.")
             if not isinstance(text, str):
                 raise HTTPException(422, "labels: rows of /v1/detect are missing.")
-            rows = await parsed(LABELLED, text)
             files = await files_of(form, settings)
-        folder = tempfile.TemporaryDirectory(prefix="frcnn-labels-")
-        try:
-            file, lost = await run_in_threadpool(
-                pack_labels, Path(folder.name), format, rows, files, classes
-            )
-        except UserError as error:
-            folder.cleanup()
-            # Where the server kept the files is nothing to a client.
-            place = re.escape(folder.name) + r"(/given/\d+/)?"
-            raise HTTPException(422, re.sub(place, "", str(error))) from None
+        with ExitStack() as opened:
+            folder = opened.enter_context(_temporary_folder())
+            async with turns:
+                rows = await read_rows(text)
+                file, lost = await _pack(folder, format, rows, files, classes)
+            kept = opened.pop_all()  # until the file is sent
         return FileResponse(
             file,
             filename=f"labels-{format}.zip",
             headers={"Frcnn-Notes": quote(" ".join(lost))},
-            background=BackgroundTask(folder.cleanup),
+            background=BackgroundTask(kept.close),
         )
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    # Its thread may be writing still when a request is given up.
+    return tempfile.TemporaryDirectory(prefix="frcnn-labels-", ignore_cleanup_errors=True)
+
+
+async def _pack(
+    folder: str,
+    format: Format,
+    rows: Sequence[LabelledPicture],
+    files: Sequence[Given],
+    classes: tuple[str, ...],
+) -> tuple[Path, tuple[str, ...]]:
+    try:
+        return await run_in_threadpool(pack_labels, Path(folder), format, rows, files, classes)
+    except UserError as error:
+        # Where the server kept the files is nothing to a client.
+        place = re.escape(folder) + r"(/given/\d+/)?"
+        raise HTTPException(422, re.sub(place, "", str(error))) from None
 
 
 def _add_handlers(app: FastAPI) -> None:
