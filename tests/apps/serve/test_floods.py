@@ -1,9 +1,11 @@
 """Requests that are small, or many, and would be far more work than they look."""
 
+import socket
 import time
 
 import pytest
 
+from frcnn.apps.serve import protocol
 from serving import Sizes, form, picture, serving
 
 SOUND = [("a.png", picture())]
@@ -75,3 +77,18 @@ def test_forms_in_other_letters_than_utf_8(server, charset, status):
     answer = server.ask("POST", "/v1/detect", body, kinds)
     assert answer.status == status
     assert status == 200 or answer.detail() == f"Send forms in UTF-8, not in {charset!r}."
+
+
+def test_more_connections_than_may_be(monkeypatch):
+    with serving(Sizes()) as client:
+        monkeypatch.setattr(protocol, "CONNECTIONS", 2)
+        held = [socket.create_connection(("127.0.0.1", client.port)) for _ in range(2)]
+        time.sleep(0.2)
+        answer = client.ask("GET", "/health")
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert answer.headers["retry-after"] == "1"
+        assert answer.detail() == "There are too many connections: ask again later."
+        held.pop().close()
+        time.sleep(0.2)
+        assert client.ask("GET", "/health").status == 200
+        held.pop().close()

@@ -41,6 +41,7 @@ from frcnn.apps.serve.guard import Guard
 from frcnn.apps.serve.labels import pack_labels
 from frcnn.apps.serve.metrics import Metrics
 from frcnn.apps.serve.page import PAGE, media_type
+from frcnn.apps.serve.presence import unless_gone
 from frcnn.apps.serve.settings import Settings
 from frcnn.data.faults import ImageError
 from frcnn.draw import colours
@@ -58,7 +59,8 @@ _STATUSES = {
     415: "neither JSON nor a multipart form",
     422: "no picture, or something else than was asked for",
     429: "too many requests from one address",
-    503: "busy; Retry-After says when to ask again",
+    500: "a fault of the server's own",
+    503: "busy, or ending; Retry-After says when to ask again",
 }
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": reason} for status, reason in _STATUSES.items()
@@ -110,7 +112,7 @@ def create_app(detector: PictureDetector, settings: Settings) -> Guard:
     _add_detection(app, batcher, settings)
     _add_labels(app, detector.classes, settings)
     _add_handlers(app)
-    return Guard(app, settings, metrics)
+    return Guard(app, settings, metrics, batcher.end)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -169,11 +171,9 @@ def _add_detection(app: FastAPI, batcher: Batcher, settings: Settings) -> None:
         """
         given = await read_pictures(request, settings)
         try:
-            found = await batcher.detect([picture.data for picture in given])
-        except Busy:
-            raise HTTPException(
-                503, "Too many pictures are waiting: ask again later.", {"Retry-After": "1"}
-            ) from None
+            found = await unless_gone(request, batcher.detect([each.data for each in given]))
+        except Busy as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
         rows = []
         for picture, each in zip(given, found, strict=True):
             if isinstance(each, ValueError):
@@ -250,6 +250,10 @@ def _add_handlers(app: FastAPI) -> None:
     async def failed(_: Request, error: UserError) -> JSONResponse:
         LOGGER.error("%s", error)
         return JSONResponse({"detail": str(error)}, 500)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:  # the guard logs it
+        return JSONResponse({"detail": "The server has failed. Its log says how."}, 500)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
