@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -43,6 +46,23 @@ finally:
 def slowed(seconds: float) -> list[str]:
     """The command ``frcnn`` with a network that takes longer; says at its end if it has Keras."""
     return [sys.executable, "-c", _SLOWED.format(seconds=seconds)]
+
+
+@contextmanager
+def started(model: Path, *arguments: str, seconds: float = 1, **environment: str):
+    """``frcnn serve`` with a network that takes so long; gives the process and its port."""
+    command = [*slowed(seconds), "serve", str(model), "--port", "0", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:(\d+);", line)
+            assert found, line + process.stderr.read()
+            yield process, int(found[1])
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True)

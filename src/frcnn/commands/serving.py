@@ -27,6 +27,7 @@ class Serve:
         queue: most pictures waiting for the network; more are refused with 503.
         rate: requests a second that one address may make; more are refused with 429. 0: any.
         body: most MiB of a request; more are refused with 413.
+        grace: seconds that requests have to end in after a signal; then they are told 503.
         proxy: the address of a proxy in front, whose X-Forwarded-For is believed.
     """
 
@@ -38,6 +39,7 @@ class Serve:
     queue: int = 128
     rate: float = 50.0
     body: Annotated[int, arg(metavar="MIB")] = 32
+    grace: float = 6.0
     proxy: Annotated[str | None, arg(metavar="ADDRESS")] = None
 
     def __post_init__(self):
@@ -56,6 +58,7 @@ def serve(arguments: Serve) -> None:
         queue=arguments.queue,
         rate=arguments.rate,
         body=arguments.body * MEBIBYTE,
+        grace=arguments.grace,
         bodies=max(Settings.bodies, 2 * arguments.body * MEBIBYTE),
     )
     serve(arguments.run, arguments.host, arguments.port, settings, arguments.proxy)

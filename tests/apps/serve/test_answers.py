@@ -1,6 +1,7 @@
 """What the server answers to those who ask as they should."""
 
 import base64
+import http.client
 import io
 import json
 import threading
@@ -15,7 +16,7 @@ import frcnn
 from exported import write_onnx
 from frcnn.cli import main
 from frcnn.inference.load import load
-from serving import Sizes, picture, serving, written
+from serving import Sizes, form, picture, serving, written
 
 NAMED = {"first": picture(64, 96, 1), "second": picture(96, 64, 2), "third": picture(200, 90, 3)}
 
@@ -114,6 +115,43 @@ def test_a_busy_server_says_when_to_ask_again():
         detector.free.set()
         first.join()
         assert client.send("/v1/detect", [("a.png", picture())]).status == 200
+
+
+def test_a_client_that_has_gone_is_not_worked_for():
+    detector = Sizes()
+    with serving(detector, batch=1, queue=40) as client:
+        detector.free.clear()
+        first = threading.Thread(target=client.send, args=("/v1/detect", [("a.png", picture())]))
+        first.start()
+        while not detector.batches:
+            time.sleep(0.01)
+        body, kind = form([("a.png", picture())] * 20)
+        gone = http.client.HTTPConnection("127.0.0.1", client.port)
+        gone.request("POST", "/v1/detect", body, {"Content-Type": kind})
+        time.sleep(0.5)
+        assert "frcnn_pictures_waiting 21.0" in client.ask("GET", "/metrics").body.decode()
+        gone.close()
+        time.sleep(0.5)
+        assert "frcnn_pictures_waiting 1.0" in client.ask("GET", "/metrics").body.decode()
+        detector.free.set()
+        first.join()
+        assert client.send("/v1/detect", [("a.png", picture())]).status == 200
+    assert len(detector.batches) == 2
+
+
+def test_a_fault_of_the_server_is_json_and_one_line_of_its_log(caplog, capfd):
+    class Failing(Sizes):
+        def infer(self, images, sizes):
+            raise RuntimeError("It has\nburnt down.")
+
+    with serving(Failing()) as client:
+        answer = client.send("/v1/detect", [("a.png", picture())])
+        assert (answer.status, answer.headers["content-type"]) == (500, "application/json")
+        assert answer.detail() == "The server has failed. Its log says how."
+        assert 'status="500"' in client.ask("GET", "/metrics").body.decode()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("RuntimeError: It has\\nburnt down. (")
+    assert record.exc_info is None and "Traceback" not in capfd.readouterr().err
 
 
 def test_the_interface_is_described(server):

@@ -84,6 +84,67 @@ def test_places_are_free_again():
     asyncio.run(run())
 
 
+async def held(batcher, *requests):
+    """Requests as tasks, the first picture in the network, which is held, the others decoded."""
+    batcher.detector.free.clear()
+    tasks = []
+    for each in requests:
+        tasks.append(asyncio.create_task(batcher.detect(each)))
+        while not batcher.detector.batches:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    return tasks
+
+
+def test_pictures_whose_askers_have_gone_do_not_reach_the_network():
+    detector, metrics = Sizes(), Metrics()
+
+    async def run():
+        async with Batcher(detector, 1, 64, metrics) as batcher:
+            first, gone, last = await held(batcher, [WIDE], [WIDE] * 20, [HIGH])
+            gone.cancel()
+            await asyncio.wait([gone])
+            assert "frcnn_pictures_waiting 2.0" in metrics.text().decode()
+            detector.free.set()
+            return [sizes_of(each) for each in await asyncio.gather(first, last)]
+
+    assert asyncio.run(run()) == [[(48.0, 32.0)], [(32.0, 48.0)]]
+    assert [shape[1:] for shape in detector.batches] == [(32, 48), (48, 32)]
+    assert "frcnn_pictures_total 2.0" in metrics.text().decode()
+    assert "frcnn_pictures_waiting 0.0" in metrics.text().decode()
+
+
+def test_when_all_have_gone_the_next_is_answered():
+    async def run():
+        async with Batcher(Sizes(), 8, 64, Metrics()) as batcher:
+            tasks = await held(batcher, [WIDE], [WIDE], [HIGH])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            batcher.detector.free.set()
+            return await asyncio.wait_for(batcher.detect([HIGH]), 20)
+
+    assert sizes_of(asyncio.run(run())) == [(32.0, 48.0)]
+
+
+def test_at_the_end_no_batch_is_started_that_would_not_be_done():
+    detector = Sizes()
+
+    async def run():
+        async with Batcher(detector, 1, 64, Metrics()) as batcher:
+            tasks = await held(batcher, [WIDE], [WIDE] * 9, [HIGH])
+            batcher.end(0.2)  # less than the first has taken
+            detector.free.set()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            with pytest.raises(Busy, match="The server ends"):
+                await batcher.detect([WIDE])
+            return found
+
+    first, *others = asyncio.run(run())
+    assert sizes_of(first) == [(48.0, 32.0)] and len(detector.batches) == 1
+    assert all(isinstance(each, Busy) for each in others)
+
+
 def test_a_fault_of_the_network_reaches_who_asked_and_the_next_are_answered():
     class Failing(Sizes):
         def infer(self, images, sizes):

@@ -1,38 +1,17 @@
 """The server as a process of its own: how it starts, and how it ends."""
 
 import http.client
-import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
 from exported import write_onnx
 from frcnn.cli import main
-from serving import Client, picture, slowed
-
-
-@contextmanager
-def started(model, *arguments, **environment):
-    """The command, its network slowed down to a second; gives the process and its port."""
-    command = [*slowed(1), "serve", str(model), "--port", "0", *arguments]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:(\d+);", line)
-            assert found, line + process.stderr.read()
-            yield process, int(found[1])
-        finally:
-            process.kill()
+from serving import Client, picture, started
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,12 @@ def test_addresses_are_counted_apart_and_networks_of_ipv6_together():
     assert limit.wait_for("2001:db8::ffff", 0) > 0
 
 
+def test_addresses_of_ipv4_are_counted_apart_in_the_clothes_of_ipv6_too():
+    limit = RateLimit(0.5)
+    assert limit.wait_for("::ffff:1.2.3.4", 0) == 0 == limit.wait_for("::ffff:1.2.3.5", 0)
+    assert limit.wait_for("1.2.3.4", 0) > 0 < limit.wait_for("::ffff:1.2.3.5", 0)
+
+
 def test_no_rate_is_no_limit():
     limit = RateLimit(0)
     assert not any(limit.wait_for("1.2.3.4", 0) for _ in range(1000))

@@ -145,7 +145,18 @@ def test_a_body_that_comes_too_slowly(server, kind):
     parts = [bytes([each]) for each in form(SOUND)[0][:40]]
     raw = server.raw(head(Content_Type=kind, Content_Length=1000), *parts, pause=0.1, timeout=5)
     assert status_of(raw) == 408 and b"took longer than 1.5 s" in raw
+    assert b"less than 128 KiB a second" in raw
     assert time.monotonic() - started < 5
+
+
+def test_a_large_body_has_more_time():
+    body, kind = form([("a.png", picture(200, 200))])
+    parts = [body[start : start + 10_000] for start in range(0, len(body), 10_000)]
+    assert len(parts) > 10
+    start = head(Content_Type=kind, Content_Length=len(body), Connection="close")
+    with serving(Sizes(), patience=0.5, pace=40_000) as client:
+        assert status_of(client.raw(start, *parts, pause=0.1)) == 200
+        assert status_of(client.raw(start, *parts, pause=0.6)) == 408
 
 
 def test_a_client_that_leaves_in_the_middle(server, capfd):
@@ -194,7 +205,10 @@ def test_a_head_that_comes_too_slowly(server, monkeypatch):
     ],
 )
 def test_what_is_no_http(server, raw):
-    assert status_of(server.raw(raw, timeout=5)) == 400
+    answer = server.raw(raw, timeout=5)
+    assert status_of(answer) == 400
+    detail = json.loads(answer.partition(b"\r\n\r\n")[2])["detail"]
+    assert detail == "Invalid HTTP request received."
 
 
 def test_tokens():
@@ -282,6 +296,8 @@ def test_names_come_back_as_text(server):
         ({"rate": -1}, "rate must be at least 0"),
         ({"rate": float("nan")}, "rate must be at least 0"),
         ({"patience": 0}, "patience must be at least 0.1"),
+        ({"pace": 0}, "pace must be at least 1"),
+        ({"grace": -1}, "grace must be at least 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import tempfile
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import quote
@@ -22,22 +24,24 @@ from frcnn.apps.serve.batcher import Batcher, Busy
 from frcnn.apps.serve.bodies import (
     FILES,
     FILES_SCHEMA,
-    LABELLED,
     EncodedPictures,
     Failure,
     Format,
+    Given,
+    LabelledPicture,
     Row,
     files_of,
     form_schema,
     open_form,
-    parsed,
     read_pictures,
+    read_rows,
     sentence,
 )
 from frcnn.apps.serve.guard import Guard
 from frcnn.apps.serve.labels import pack_labels
 from frcnn.apps.serve.metrics import Metrics
 from frcnn.apps.serve.page import PAGE, media_type
+from frcnn.apps.serve.presence import unless_gone
 from frcnn.apps.serve.settings import Settings
 from frcnn.data.faults import ImageError
 from frcnn.draw import colours
@@ -55,7 +59,8 @@ _STATUSES = {
     415: "neither JSON nor a multipart form",
     422: "no picture, or something else than was asked for",
     429: "too many requests from one address",
-    503: "busy; Retry-After says when to ask again",
+    500: "a fault of the server's own",
+    503: "busy, or ending; Retry-After says when to ask again",
 }
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": reason} for status, reason in _STATUSES.items()
@@ -107,7 +112,7 @@ def create_app(detector: PictureDetector, settings: Settings) -> Guard:
     _add_detection(app, batcher, settings)
     _add_labels(app, detector.classes, settings)
     _add_handlers(app)
-    return Guard(app, settings, metrics)
+    return Guard(app, settings, metrics, batcher.end)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -166,11 +171,9 @@ def _add_detection(app: FastAPI, batcher: Batcher, settings: Settings) -> None:
         """
         given = await read_pictures(request, settings)
         try:
-            found = await batcher.detect([picture.data for picture in given])
-        except Busy:
-            raise HTTPException(
-                503, "Too many pictures are waiting: ask again later.", {"Retry-After": "1"}
-            ) from None
+            found = await unless_gone(request, batcher.detect([each.data for each in given]))
+        except Busy as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from None
         rows = []
         for picture, each in zip(given, found, strict=True):
             if isinstance(each, ValueError):
@@ -181,6 +184,8 @@ def _add_detection(app: FastAPI, batcher: Batcher, settings: Settings) -> None:
 
 
 def _add_labels(app: FastAPI, classes: tuple[str, ...], settings: Settings) -> None:
+    turns = asyncio.Semaphore(2)  # the rows of a request may take some hundred MB
+
     @app.post(
         "/v1/labels",
         summary="Detections as labels of a data set",
@@ -201,24 +206,39 @@ def _add_labels(app: FastAPI, classes: tuple[str, ...], settings: Settings) -> N
                 raise HTTPException(422, f"format: must be one of {', '.join(get_args(Format))}.")
             if not isinstance(text, str):
                 raise HTTPException(422, "labels: rows of /v1/detect are missing.")
-            rows = await parsed(LABELLED, text)
             files = await files_of(form, settings)
-        folder = tempfile.TemporaryDirectory(prefix="frcnn-labels-")
-        try:
-            file, lost = await run_in_threadpool(
-                pack_labels, Path(folder.name), format, rows, files, classes
-            )
-        except UserError as error:
-            folder.cleanup()
-            # Where the server kept the files is nothing to a client.
-            place = re.escape(folder.name) + r"(/given/\d+/)?"
-            raise HTTPException(422, re.sub(place, "", str(error))) from None
+        with ExitStack() as opened:
+            folder = opened.enter_context(_temporary_folder())
+            async with turns:
+                rows = await read_rows(text)
+                file, lost = await _pack(folder, format, rows, files, classes)
+            kept = opened.pop_all()  # until the file is sent
         return FileResponse(
             file,
             filename=f"labels-{format}.zip",
             headers={"Frcnn-Notes": quote(" ".join(lost))},
-            background=BackgroundTask(folder.cleanup),
+            background=BackgroundTask(kept.close),
         )
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    # Its thread may be writing still when a request is given up.
+    return tempfile.TemporaryDirectory(prefix="frcnn-labels-", ignore_cleanup_errors=True)
+
+
+async def _pack(
+    folder: str,
+    format: Format,
+    rows: Sequence[LabelledPicture],
+    files: Sequence[Given],
+    classes: tuple[str, ...],
+) -> tuple[Path, tuple[str, ...]]:
+    try:
+        return await run_in_threadpool(pack_labels, Path(folder), format, rows, files, classes)
+    except UserError as error:
+        # Where the server kept the files is nothing to a client.
+        place = re.escape(folder) + r"(/given/\d+/)?"
+        raise HTTPException(422, re.sub(place, "", str(error))) from None
 
 
 def _add_handlers(app: FastAPI) -> None:
@@ -230,6 +250,10 @@ def _add_handlers(app: FastAPI) -> None:
     async def failed(_: Request, error: UserError) -> JSONResponse:
         LOGGER.error("%s", error)
         return JSONResponse({"detail": str(error)}, 500)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:  # the guard logs it
+        return JSONResponse({"detail": "The server has failed. Its log says how."}, 500)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:

@@ -8,6 +8,7 @@ next batch. So nobody waits for company, and under load batches are full.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from frcnn.apps.serve.metrics import Metrics
+from frcnn.apps.serve.settings import ENDING
 from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.preparation import Image, Prepared
 from frcnn.structures import Detections
@@ -22,7 +24,7 @@ from frcnn.threads import decoders
 
 
 class Busy(Exception):
-    """Too many pictures are waiting already."""
+    """Why pictures are not detected on now, in a sentence."""
 
 
 class _Ticket(NamedTuple):
@@ -46,7 +48,9 @@ class Batcher:
         self._queue = queue
         self._metrics = metrics
         self._in_work = 0
-        self._waiting: list[_Ticket] = []
+        self._waiting: dict[asyncio.Future[Detections], _Ticket] = {}
+        self._until = math.inf  # when all must have been answered
+        self._lasted = 0.0  # seconds of the last batch
 
     async def __aenter__(self) -> Batcher:
         self._arrived = asyncio.Event()
@@ -71,11 +75,11 @@ class Batcher:
             For each what was found, or why the picture cannot be read.
 
         Raises:
-            Busy: more pictures would wait than are allowed.
+            Busy: more pictures would wait than are allowed, or the server ends.
             Exception: the network's, of a fault of its own.
         """
         if self._in_work + len(pictures) > self._queue:
-            raise Busy
+            raise Busy("Too many pictures are waiting: ask again later.")
         self._in_work += len(pictures)
         self._metrics.waiting.set(self._in_work)
         try:
@@ -89,9 +93,15 @@ class Batcher:
                 raise each
         return [each.error if isinstance(each, _Unreadable) else each for each in found]  # type: ignore[misc]
 
+    def end(self, seconds: float) -> None:
+        """Start no more batches than will be done within some seconds; others get ``Busy``."""
+        self._until = time.perf_counter() + seconds
+
     async def _one(self, picture: Image) -> Detections:
         loop = asyncio.get_running_loop()
         async with self._room:
+            if self._is_late():
+                raise Busy(ENDING)
             try:
                 prepared = await loop.run_in_executor(
                     self._decoders, self.detector.prepare, picture
@@ -99,15 +109,22 @@ class Batcher:
             except ValueError as error:
                 raise _Unreadable(error) from None
             ticket = _Ticket(prepared, loop.create_future())
-            self._waiting.append(ticket)
+            self._waiting[ticket.answer] = ticket
             self._arrived.set()
-            return await ticket.answer
+            try:
+                return await ticket.answer
+            finally:  # at once if who asked has gone
+                self._waiting.pop(ticket.answer, None)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
+            if self._is_late():
+                self._refuse_waiting()
             group = self._next_group()
+            if not group:
+                continue
             started = time.perf_counter()
             pictures = [ticket.prepared for ticket in group]
             batch = self.detector.fixed_batch or len(group)
@@ -121,7 +138,8 @@ class Batcher:
                     if not ticket.answer.done():
                         ticket.answer.set_exception(error)
                 continue
-            self._metrics.network_seconds.observe(time.perf_counter() - started)
+            self._lasted = time.perf_counter() - started
+            self._metrics.network_seconds.observe(self._lasted)
             self._metrics.batches.observe(len(group))
             self._metrics.pictures.inc(len(group))
             for ticket, detections in answers:
@@ -129,15 +147,23 @@ class Batcher:
                     ticket.answer.set_result(detections)
 
     def _next_group(self) -> list[_Ticket]:
-        """The oldest picture with those of its canvas, as many as are run together."""
-        shape = self._waiting[0].prepared.pixels.shape
-        same = [ticket for ticket in self._waiting if ticket.prepared.pixels.shape == shape]
-        group = same[: self._size(len(same))]
-        taken = {id(ticket) for ticket in group}
-        self._waiting = [ticket for ticket in self._waiting if id(ticket) not in taken]
-        if not self._waiting:
+        """The oldest picture with those of its canvas, as many as are run together, if any."""
+        waiting = [ticket for ticket in self._waiting.values() if not ticket.answer.done()]
+        same = [each for each in waiting if _shape(each) == _shape(waiting[0])]
+        group = same[: self._size(len(same))] if same else []
+        for ticket in group:
+            del self._waiting[ticket.answer]
+        if len(group) == len(waiting):
             self._arrived.clear()
         return group
+
+    def _is_late(self) -> bool:
+        return time.perf_counter() + self._lasted > self._until
+
+    def _refuse_waiting(self) -> None:
+        for ticket in self._waiting.values():
+            if not ticket.answer.done():
+                ticket.answer.set_exception(Busy(ENDING))
 
     def _size(self, waiting: int) -> int:
         """How many of those waiting are run together.
@@ -149,6 +175,10 @@ class Batcher:
         if self.detector.fixed_batch or most == self._batch:
             return most
         return 1 << (most.bit_length() - 1)
+
+
+def _shape(ticket: _Ticket) -> tuple[int, ...]:
+    return ticket.prepared.pixels.shape
 
 
 class _Unreadable(Exception):

@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from fastapi import HTTPException, Request
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
@@ -17,6 +18,9 @@ from frcnn.apps.serve.settings import Settings
 
 FILES = "images"  # the field of a form that holds pictures
 _LONGEST_NAME = 500
+# Values in JSON: each takes hundreds of bytes once it is read, however few it has there.
+_MOST_IN_PICTURES = 100_000
+_MOST_IN_LABELS = 1_000_000
 
 Name = Annotated[str, Field(max_length=_LONGEST_NAME, description="What the answer calls it.")]
 # Pixels: more are a mistake, and would not fit the numbers that boxes are kept in.
@@ -41,7 +45,7 @@ class EncodedPicture(BaseModel):
 class EncodedPictures(BaseModel):
     """The pictures of a request in JSON."""
 
-    images: list[EncodedPicture]
+    images: Annotated[list[EncodedPicture], FailFast()]
 
 
 class Found(BaseModel):
@@ -71,13 +75,15 @@ class LabelledPicture(BaseModel):
     """One picture to write labels of: a row of an answer, and its size where no file is sent."""
 
     image: Name
-    detections: Annotated[list[LabelledObject], Field(max_length=10_000)]
+    detections: Annotated[list[LabelledObject], FailFast(), Field(max_length=10_000)]
     width: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     height: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
 
 
 ENCODED = TypeAdapter(EncodedPictures)
-LABELLED = TypeAdapter(Annotated[list[LabelledPicture], Field(min_length=1, max_length=10_000)])
+LABELLED = TypeAdapter(
+    Annotated[list[LabelledPicture], FailFast(), Field(min_length=1, max_length=10_000)]
+)
 
 
 class Failure(BaseModel):
@@ -107,11 +113,12 @@ async def read_pictures(request: Request, settings: Settings) -> list[Given]:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        body = await parsed(ENCODED, await request.body())
-        most = settings.pictures
-        given = await run_in_threadpool(
-            lambda: [_decoded(each) for each in body.images[: most + 1]]
+        text = await request.body()
+        body = await run_in_threadpool(
+            parsed, ENCODED, text, _MOST_IN_PICTURES, too_many_pictures(settings)
         )
+        check_count(len(body.images), settings)
+        given = await run_in_threadpool(lambda: [_decoded(each) for each in body.images])
     elif kind == "multipart/form-data":
         async with open_form(request, settings) as form:
             given = await files_of(form, settings)
@@ -128,15 +135,34 @@ async def read_pictures(request: Request, settings: Settings) -> list[Given]:
 def check_count(count: int, settings: Settings) -> None:
     """Refuse a request of too many pictures."""
     if count > settings.pictures:
-        raise HTTPException(422, f"A request may have {settings.pictures} pictures at most.")
+        raise HTTPException(422, too_many_pictures(settings))
+
+
+def too_many_pictures(settings: Settings) -> str:
+    """The sentence for a request of too many pictures."""
+    return f"A request may have {settings.pictures} pictures at most."
+
+
+async def read_rows(text: str) -> list[LabelledPicture]:
+    """The rows of a form that asks for labels.
+
+    Raises:
+        HTTPException: they are malformed, too many, or something else.
+    """
+    problem = f"labels: there are more than {_MOST_IN_LABELS} values. Send fewer rows at once."
+    return await run_in_threadpool(parsed, LABELLED, text.encode(), _MOST_IN_LABELS, problem)
 
 
 def open_form(request: Request, settings: Settings) -> AbstractAsyncContextManager[FormData]:
     """A multipart form; fields may be as long as requests, files go to the disk if they are long.
 
     Raises:
-        HTTPException: it is malformed.
+        HTTPException: it is malformed, or in other letters than UTF-8.
     """
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in ("utf-8", "utf8"):  # some of Python's take hours
+        raise HTTPException(415, f"Send forms in UTF-8, not in {charset[:80]!r}.")
     # One file more than may be is read, so that the answer can say what is wrong.
     most = settings.pictures + 1
     return request.form(max_files=most, max_fields=10, max_part_size=settings.body)
@@ -151,16 +177,26 @@ async def files_of(form: FormData, settings: Settings) -> list[Given]:
     ]
 
 
-async def parsed(kind: TypeAdapter[Body], text: bytes | str) -> Body:
-    """JSON as one of the types above.
+def parsed(kind: TypeAdapter[Body], text: bytes, most: int, too_many: str) -> Body:
+    """JSON as one of the types above; it takes a while.
+
+    Args:
+        kind: the type.
+        text: of the JSON.
+        most: values that it may have.
+        too_many: the sentence for one that has more.
 
     Raises:
-        HTTPException: it is malformed, or something else.
+        HTTPException: it is malformed, too much, or something else.
     """
+    # No value comes without one of these before it, so they are counted before any is made.
+    if sum(map(text.count, (b",", b"[", b"{"))) > most:
+        raise HTTPException(422, too_many)
     try:
-        return await run_in_threadpool(kind.validate_json, text)
+        return kind.validate_json(text)
     except ValidationError as error:
-        raise HTTPException(422, sentence(error.errors(include_url=False))) from None
+        problems = error.errors(include_url=False, include_input=False)
+        raise HTTPException(422, sentence(problems)) from None
 
 
 def sentence(errors: Sequence[Any]) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import math
 import time
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,8 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from frcnn.apps.serve.metrics import Metrics
 from frcnn.apps.serve.page import PAGE
+from frcnn.apps.serve.protocol import CROWDED
 from frcnn.apps.serve.rates import RateLimit
-from frcnn.apps.serve.settings import MEBIBYTE, Settings
+from frcnn.apps.serve.settings import ENDING, KIBIBYTE, MEBIBYTE, Settings
+from frcnn.errors import printable
+
+LOGGER = logging.getLogger(__name__)
 
 # Without a token these can be had all the same: the page, which asks for it, and no more.
 OPEN = frozenset({*PAGE, "/health", "/openapi.json"})
@@ -40,14 +46,23 @@ class Guard:
         app: the application.
         settings: the limits.
         metrics: counts requests.
+        ending: told after a signal how many seconds are left.
     """
 
-    def __init__(self, app: Starlette, settings: Settings, metrics: Metrics):
+    def __init__(
+        self,
+        app: Starlette,
+        settings: Settings,
+        metrics: Metrics,
+        ending: Callable[[float], None],
+    ):
         self._app: ASGIApp = app
         self._paths = {getattr(route, "path", None) for route in app.routes}
         self._settings = settings
         self._metrics = metrics
+        self._ending = ending
         self._rates = RateLimit(settings.rate)
+        self._exchanges: set[_Exchange] = set()
         self.held = 0  # bytes of all requests that are being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,16 +72,38 @@ class Guard:
         started = time.perf_counter()
         exchange = _Exchange(self, scope, receive, send, self._settings)
         refusal = self._refusal(scope)
+        self._exchanges.add(exchange)
         try:
-            await (refusal or self._app)(scope, exchange.receive, exchange.send)
+            async with exchange.limit:
+                await (refusal or self._app)(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            if not exchange.limit.expired():  # Starlette has answered, and raises it again
+                LOGGER.error("%s", _line(error))
+            elif not exchange.status:
+                refusal = _refused(503, ENDING, {"Retry-After": "1"})
+                await refusal(scope, exchange.receive, exchange.send)
         finally:
+            self._exchanges.remove(exchange)
             self.held -= exchange.size
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.requests.labels(path, str(exchange.status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
+    async def end(self, grace: float) -> None:
+        """Give requests so many seconds to end in, then tell 503 to those that wait still."""
+        self._ending(grace)
+        await asyncio.sleep(grace)
+        now = asyncio.get_running_loop().time()
+        for exchange in self._exchanges:
+            if not exchange.status:
+                exchange.limit.reschedule(now)
+        await asyncio.sleep(self._settings.linger)
+
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         """What is wrong with a request by its head alone."""
+        if CROWDED in scope.get("state", ()):
+            after = {"Retry-After": "1", "Connection": "close"}
+            return _refused(503, "There are too many connections: ask again later.", after)
         headers = dict(scope["headers"])
         client = scope.get("client") or ("",)
         wait = self._rates.wait_for(client[0], time.monotonic())
@@ -104,6 +141,7 @@ class _Exchange:
         self._send = send
         self._settings = settings
         self._until = time.monotonic() + settings.patience
+        self.limit = asyncio.timeout(None)
         self._complete = b"transfer-encoding" not in headers and headers.get(
             b"content-length", b"0"
         ) in (b"0", b"")
@@ -122,9 +160,7 @@ class _Exchange:
             async with asyncio.timeout(self._until - time.monotonic()):
                 message = await self._receive()
         except TimeoutError:
-            raise HTTPException(
-                408, f"The request took longer than {self._settings.patience:g} s to arrive."
-            ) from None
+            raise HTTPException(408, too_slow(self._settings)) from None
         self._count(message)
         if self.size > self._settings.body:
             raise HTTPException(413, too_large(self._settings.body))
@@ -135,6 +171,7 @@ class _Exchange:
     def _count(self, message: Message) -> None:
         size = len(message.get("body", b""))
         self.size += size
+        self._until += size / self._settings.pace
         self._guard.held += size
         self._complete = not message.get("more_body", False)
 
@@ -166,6 +203,14 @@ def too_large(most: int) -> str:
     return f"The request is larger than the limit of {most / MEBIBYTE:g} MiB."
 
 
+def too_slow(settings: Settings) -> str:
+    """The sentence for a request that comes in drops."""
+    return (
+        f"The request took longer than {settings.patience:g} s to arrive, and came at less than "
+        f"{settings.pace / KIBIBYTE:g} KiB a second."
+    )
+
+
 def _refused(
     status: int, detail: str, headers: MutableMapping[str, str] | None = None
 ) -> JSONResponse:
@@ -176,6 +221,13 @@ def _with_headers(given: Any, early: bool) -> list[tuple[bytes, bytes]]:
     headers = list(given)
     names = {name.lower() for name, _ in headers}
     headers += [(name, value) for name, value in HEADERS.items() if name not in names]
-    if early:
+    if early and b"connection" not in names:
         headers.append((b"connection", b"close"))
     return headers
+
+
+def _line(error: Exception) -> str:
+    """An error and where it arose, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = printable(str(error))
+    return f"{type(error).__name__}: {text} ({place.filename}:{place.lineno})"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0  # for a connection's first byte, and for the head of a request
 TAKE_SECONDS = 20.0  # in which a client must take some of an answer
+CONNECTIONS = 1000  # at once; more are told 503
+CROWDED = "crowded"  # in the state of the requests of those
 
 
 class PromptProtocol(H11Protocol):
@@ -21,6 +25,8 @@ class PromptProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.app_state = {**self.app_state, CROWDED: True}
         # To be told of all that a client has not taken, however little.
         transport.set_write_buffer_limits(0)
         self._head: asyncio.TimerHandle | None = None
@@ -42,6 +48,15 @@ class PromptProtocol(H11Protocol):
         super().resume_writing()
         self._taking = _ended(self._taking)
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, in JSON as everything else, unless an answer is under way."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = [("Content-Type", "application/json"), ("Connection", "close")]
+            self._write(h11.Response(status_code=400, headers=headers, reason=b"Bad Request"))
+            self._write(h11.Data(data=json.dumps({"detail": msg}).encode()))
+            self._write(h11.EndOfMessage())
+        self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End all times."""
         self._head, self._taking = _ended(self._head), _ended(self._taking)
@@ -57,6 +72,9 @@ class PromptProtocol(H11Protocol):
         self._head = None
         if not self._answers():
             self.transport.close()
+
+    def _write(self, event: h11.Event) -> None:
+        self.transport.write(self.conn.send(event) or b"")
 
     def _answers(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -51,4 +51,6 @@ def _network(address: str) -> str:
         return address
     if parsed.version == 4:
         return address
+    if parsed.ipv4_mapped:  # how a socket for both kinds names one of IPv4
+        return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))

@@ -17,6 +17,7 @@ from frcnn.inference.load import load
 from frcnn.inference.pictures import PictureDetector
 
 _LOCAL = ("127.", "::1", "localhost")
+_LIBRARIES = ("uvicorn", "h11", "fastapi", "starlette", "python_multipart", "prometheus_client")
 
 
 def serve(reference: str, host: str, port: int, settings: Settings, proxy: str | None) -> None:
@@ -36,7 +37,7 @@ def serve(reference: str, host: str, port: int, settings: Settings, proxy: str |
     try:
         from frcnn.apps.serve.running import new_server
     except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "fastapi", "starlette", "prometheus_client"):
+        if error.name not in _LIBRARIES:
             raise
         raise UserError(
             f"Serving needs {error.name}, which is not installed. Install it with "
