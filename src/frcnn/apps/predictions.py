@@ -62,9 +62,13 @@ def write_predictions(
 
     Raises:
         UserError: a picture would be overwritten by a drawing, or the JSON cannot be written.
+        OSError: the folder cannot be made.
     """
     rows: list[dict] = []
-    drawings = None if folder is None else plan_drawings(images, folder)
+    drawings = None
+    if folder is not None:
+        drawings = plan_drawings(images, folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         note = stack.enter_context(open_rows(file)) if file else None
         advance = stack.enter_context(counting("detecting", len(images)))
