@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from frcnn.draw import colours, contact_sheet, draw_boxes, draw_detections, save_image, side_by_side
+from frcnn.errors import UserError
 from frcnn.structures import Detections
 
 GREY = 90
@@ -196,6 +197,12 @@ def test_a_format_that_cannot_be_written_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="Use .jpg or .png"):
         save_image(tmp_path / name, picture())
     assert not (tmp_path / name).exists()
+
+
+def test_a_picture_too_large_for_its_format_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="a.jpg cannot be written: .jpg holds no .* 65501x1 pixels"):
+        save_image(tmp_path / "a.jpg", picture(1, 65_501))
+    assert not (tmp_path / "a.jpg").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):

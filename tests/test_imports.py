@@ -16,7 +16,7 @@ ALLOWED = {
     "threads": set(),
     "backend": {"errors"},
     "structures": {"draw"},
-    "draw": {"structures"},
+    "draw": {"errors", "structures"},
     "ops": set(),
     "models": {"errors", "ops"},
     "zoo": {"console", "errors", "files", "ops", "models"},

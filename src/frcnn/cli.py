@@ -21,6 +21,7 @@ from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evalua
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
 from frcnn.commands.serving import Serve, serve
+from frcnn.commands.stopping import Terminated
 from frcnn.commands.training import (
     Demo,
     Plan,
@@ -95,7 +96,7 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     """Choose the backend, where Keras is needed, and act; turn a user's mistake into a sentence.
 
     ``backend`` is the only one that will do, if there is such. Exit status: 2 for a user's
-    mistake, 130 after Ctrl-C.
+    mistake, 130 after Ctrl-C, 143 after SIGTERM where that ends in order; of a training 0.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names may have letters that a console lacks
@@ -121,9 +122,9 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
             raise
         print(printable(f"Error: {reason}."), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("Interrupted; what was finished is saved.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(error, Terminated) else 130)
 
 
 def _leave_tensorflow_out() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from frcnn.errors import UserError
 from frcnn.structures import Detections
 
 # Okabe and Ito's palette, told apart by colour-blind readers; their black comes last.
@@ -240,6 +241,7 @@ def save_image(path: str | Path, image: np.ndarray) -> Path:
 
     Raises:
         ValueError: a picture that is not uint8 (H, W, 3), or a suffix OpenCV has no writer for.
+        UserError: a picture too large for the format.
         OSError: the folder or the file cannot be written.
     """
     path = Path(path)
@@ -248,7 +250,16 @@ def save_image(path: str | Path, image: np.ndarray) -> Path:
         raise ValueError(
             f"Cannot write {path}: no picture format {path.suffix!r}. Use .jpg or .png."
         )
-    _, data = cv2.imencode(path.suffix, bgr)
+    try:
+        done, data = cv2.imencode(path.suffix, bgr)
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = bgr.shape[:2]
+        raise UserError(
+            f"{path} cannot be written: {path.suffix} holds no picture of {width}x{height} pixels. "
+            "Use .png."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.tobytes())
     return path

@@ -78,13 +78,13 @@ def test_main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     config = _read_config(given)
 
-    from frcnn.apps.predictions import check_all_read, write_predictions
+    from frcnn.apps.predictions import check_all_done, write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
 
     images = find_images([given.path])
     rows = write_predictions(load(_run_folder(config)), images, SCORE, "results_imgs")
-    check_all_read(rows)
+    check_all_done(rows)
 
 
 def measure_main(arguments: Sequence[str] | None = None) -> None:

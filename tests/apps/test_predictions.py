@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from exported import write_onnx
 from frcnn.apps.predictions import plan_drawings, write_predictions
 from frcnn.cli import main
 from frcnn.errors import UserError
 from frcnn.inference.predict import Detector
+from serving import slowed
 from tiny import damage, tiny_detector, write_voc
 
 
@@ -92,6 +96,62 @@ def test_the_others_go_on_where_a_picture_cannot_be_read(pictures, detector, cap
         rows = json.load(file)
     assert [os.path.basename(row["image"]) for row in rows] == ["a.png", "b.png", "c.png"]
     assert [sorted(row) for row in rows[:2]] == [["detections", "image"], ["error", "image"]]
+
+
+def test_the_others_go_on_where_a_drawing_cannot_be_written(
+    pictures, detector, monkeypatch, capsys
+):
+    """A folder has one's name, and another is too large for the format, which OpenCV reports so."""
+    encode = cv2.imencode
+    monkeypatch.setattr(
+        cv2, "imencode", lambda kind, image: encode(kind, image) if kind == ".png" else (False, ())
+    )
+    (pictures[0].parent / "b.png").rename(pictures[0].parent / "b.jpg")
+    os.makedirs("drawn/a.png")
+    model = str(detector.save("tiny.keras"))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", model, "predictions", "--out", "drawn", "--json", "found.json"])
+    shown = capsys.readouterr()
+    assert ended.value.code == 2 and "2 of 3 pictures could not be drawn." in shown.err
+    assert "a.png is not drawn: drawn/a.png: Is a directory" in shown.err
+    assert "b.jpg is not drawn: drawn/b.jpg cannot be written" in shown.err
+    assert "3 pictures," in shown.out and sorted(os.listdir("drawn")) == ["a.png", "c.png"]
+    with open("found.json") as file:
+        rows = json.load(file)
+    assert [set(row) - {"image", "detections"} for row in rows] == [{"not_drawn"}] * 2 + [set()]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError("The detector cannot be run.")])
+def test_what_was_detected_before_an_end_is_in_the_json(pictures, detector, monkeypatch, error):
+    monkeypatch.setattr("frcnn.apps.predictions.CHUNK", 1)
+    detect, calls = detector.detect, []
+
+    def detect_one(*given, **settings):
+        calls.append(given)
+        if len(calls) > 1:
+            raise error
+        return detect(*given, **settings)
+
+    monkeypatch.setattr(detector, "detect", detect_one)
+    with pytest.raises((KeyboardInterrupt, UserError)):
+        write_predictions(detector, pictures, 0.5, "drawn", "found.json")
+    with open("found.json") as file:
+        assert [os.path.basename(row["image"]) for row in json.load(file)] == ["a.png"]
+    assert os.listdir("drawn") == ["a.png"]
+
+
+def test_sigterm_leaves_whole_json(pictures, tmp_path):
+    model = write_onnx(tmp_path / "tiny.onnx")
+    given = [str(model), *map(str, pictures * 40), "--json", "found.json", "--out", "drawn"]
+    with subprocess.Popen([*slowed(0.2), "predict", *given], stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 60
+        while not os.path.exists("drawn/a.png") and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        message = process.communicate(timeout=30)[1]
+    assert process.returncode == 143 and b"what was finished is saved" in message
+    with open("found.json") as file:
+        assert 0 < len(json.load(file)) < 120
 
 
 def test_a_suffix_that_cannot_be_written_becomes_jpg(pictures, detector):

@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import time
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -14,7 +15,7 @@ from frcnn.apps.video_predictions import video_file, write_video_predictions
 from frcnn.cli import main
 from frcnn.errors import UserError
 from frcnn.inference.load import load
-from frcnn.inference.video import open_video
+from frcnn.inference.video import BT709, open_video
 from rtsp_server import camera
 from serving import Sizes, slowed
 
@@ -150,10 +151,50 @@ def test_mistakes_are_sentences(model, film, tmp_path, monkeypatch, capsys, argu
 
 
 def test_a_video_that_was_cut_is_told_of(model, tmp_path, capsys):
-    film = write_film(tmp_path / "film.mkv", [level(n) for n in range(200)])
+    film = write_film(tmp_path / "film.avi", [level(n) for n in range(200)])
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     run(model, film, "--json", tmp_path / "rows.json")
     assert "of 200, the rest cannot be read" in capsys.readouterr().out
+
+
+def test_damage_in_a_video_that_states_no_count_is_told_of(model, tmp_path, capsys):
+    film = write_film(tmp_path / "film.mkv", [level(n) for n in range(200)])
+    data = film.read_bytes()
+    third = len(data) // 3
+    film.write_bytes(data[:third] + bytes(300) + data[third + 300 :])
+    run(model, film, "--json", tmp_path / "rows.json")
+    assert " frames and some that cannot be read (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("more", [{"sound": 5}, {"ticks": [*range(0, 60_000, 3000), 900_000]}])
+def test_a_longer_sound_track_or_a_changing_rate_is_no_damage(
+    model, tmp_path, capsys, suffix, more
+):
+    film = write_film(tmp_path / f"film{suffix}", [level(9)] * 21, rate=30, **more)
+    run(model, film, "--json", tmp_path / "rows.json")
+    assert capsys.readouterr().out.startswith("21 frames (")
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_the_shape_and_the_colours_of_a_video_are_kept(model, tmp_path, monkeypatch, suffix, codec):
+    if codec == "mpeg4":
+        monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    red = np.full((720, 64, 3), (200, 40, 40), np.uint8)
+    film = write_film(tmp_path / "film.mp4", [red] * 2, aspect=Fraction(64, 45))
+    with open_video(film) as opened:
+        shown = next(opened.frames()).image[9, 9].astype(int)
+    out = tmp_path / f"out{suffix}"
+    run(model, film, "--out", out, "--score", 1)
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        assert stream.codec_context.name == ("h264" if codec == "libx264" else codec)
+        assert stream.sample_aspect_ratio == Fraction(64, 45)
+    assert {frame.colorspace, frame.color_primaries, frame.color_trc} == {BT709}
+    written = frame.to_ndarray(format="rgb24")[9, 9].astype(int)  # as it says itself
+    np.testing.assert_allclose(written, shown, atol=5)
 
 
 @pytest.mark.parametrize("option", ["--json", "--out"])
@@ -210,7 +251,10 @@ def test_few_frames_are_held(tmp_path, monkeypatch):
         assert count <= 8 * (number + 1) + video_predictions.MOST_WAITING + 1
 
 
-def test_ctrl_c_leaves_a_video_that_plays_and_the_rows_so_far(model, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_leaves_a_video_that_plays_and_the_rows_so_far(model, tmp_path, number, status):
     film = write_film(tmp_path / "film.mp4", [level(200)] * 400)
     out, rows = tmp_path / "out.mp4", tmp_path / "rows.json"
     given = ["predict", str(model), str(film), "--out", str(out), "--json", str(rows)]
@@ -224,9 +268,11 @@ def test_ctrl_c_leaves_a_video_that_plays_and_the_rows_so_far(model, tmp_path):
         until = time.monotonic() + 60
         while not (rows.exists() and rows.stat().st_size > 3000) and time.monotonic() < until:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
+        if number == signal.SIGTERM:  # as `timeout` sends it to the process and to its group
+            process.send_signal(number)
         message = process.communicate(timeout=30)[1]
-    assert process.returncode == 130 and b"what was finished is saved" in message
+    assert process.returncode == status and b"what was finished is saved" in message
     assert b"Traceback" not in message
     frames = json.loads(rows.read_text())["frames"]
     assert 8 <= len(frames) < 400

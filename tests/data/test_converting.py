@@ -41,7 +41,8 @@ def test_a_file_is_read_without_others_beside_it(folder, file, other, text):
     splits = open_all_splits(path, strict=True)
     assert {key: dataset.classes for key, dataset in splits.items()} == {name: ("cat",)}
     opened = open_for_audit(path)
-    assert [*opened.splits] == [name] and not opened.faults and not opened.whole
+    assert [*opened.splits] == [name] and not opened.faults
+    assert not opened.splits[name].faults and opened.whole is (other == "notes.json")
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ def data(tmp_path):
 def test_the_command_with_generated_pictures(file, capsys, monkeypatch):
     monkeypatch.setattr(exporting, "COMPARED", 3)
     main(["export", str(file), "--format", "onnx"])
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     path = file.with_name("best.onnx")
+    assert f"writing {path}\n" in err
     assert "3 of 3 generated images" in out and f"Wrote {path}." in out and "of the time" in out
     parity = json.loads(path.with_name("best.onnx.parity.json").read_text())
     assert parity["passed"] and parity["images"] == 3 and parity["detections"] > 3
@@ -87,13 +88,42 @@ def test_damaged_pictures_are_left_out_and_named(file, data, tmp_path, capsys):
 
 
 def test_which_file_and_which_pictures(file, tmp_path):
-    onnx = Wishes("onnx").format
+    onnx = Wishes("onnx")
     assert exporting._target(str(file.parent), onnx, None) == file.with_name("best.onnx")
     assert str(exporting._target("torchvision:some_net", onnx, None)) == "some_net.onnx"
     assert str(exporting._target("hf://owner/name", onnx, None)) == "name.onnx"
     with pytest.raises(UserError, match="--out must end in .onnx.*model.xml"):
         exporting._target(str(file), onnx, "model.xml")
     assert exporting._validated_on(str(file)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"int8": "data"}, "best-int8.onnx"),
+        ({"batch": "dynamic"}, "best-dynamic.onnx"),
+        ({"size": "64x96", "batch": "8", "int8": "data"}, "best-64x96-batch8-int8.onnx"),
+        ({"images": "float32"}, "best-float32-images.onnx"),
+        ({"kind": "saved_model", "batch": "dynamic"}, "best-dynamic_saved_model"),
+    ],
+)
+def test_variants_do_not_take_each_others_place(file, settings, name):
+    wishes = Wishes(**{"kind": "onnx", **settings})
+    assert exporting._target(str(file), wishes, None) == file.with_name(name)
+
+
+def test_what_is_left_is_reckoned_from_when_the_export_is_written(file, tmp_path, monkeypatch):
+    began = []
+
+    def note(name):
+        original = getattr(checked, name)
+        monkeypatch.setattr(checked, name, lambda *a, **b: began.append(name) or original(*a, **b))
+
+    for name in ("write", "counting", "compare"):
+        note(name)
+    monkeypatch.setattr(exporting, "COMPARED", 2)
+    exporting.export_run(str(file), Wishes("onnx"), str(tmp_path / "a.onnx"))
+    assert began == ["write", "counting", "compare"]
 
 
 def test_the_pictures_the_run_was_validated_on(file, data, tmp_path):

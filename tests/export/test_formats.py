@@ -1,10 +1,14 @@
 """The formats that are written on PyTorch: what they find, what they are made of, what they say."""
 
+import json
+import re
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import onnx
@@ -16,7 +20,7 @@ from frcnn.errors import UserError
 from frcnn.export import export_detector, torch_export
 from frcnn.export.describe import describe
 from frcnn.export.onnx_int8 import inner_layers, quantise
-from frcnn.inference.artefact import KEY, OUTPUTS
+from frcnn.inference.artefact import INPUTS, KEY, OUTPUTS
 from frcnn.models.detector import DetectionModel, DetectionRule
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.models.roi_head import RoIHead
@@ -134,6 +138,41 @@ def test_what_an_export_says_of_itself(model, any_batch):
     assert of.rule["score"] == 0.3 and of.precision == "float32"
     assert {"model", "time", "frcnn", "keras", "torch"} == set(of.origin)
     assert KEY in {each.key for each in onnx.load(any_batch).metadata_props}
+
+
+def test_an_onnx_file_says_in_words_what_it_takes_and_gives(any_batch):
+    content = onnx.load(any_batch)
+    for value in (*content.graph.input, *content.graph.output):
+        assert value.doc_string and f"{value.name}: {value.doc_string}" in content.doc_string
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+    metadata = json.loads({each.key: each.value for each in content.metadata_props}[KEY])
+    assert set(metadata["description"]) == {*INPUTS, *OUTPUTS}
+    assert "RGB, 0..255" in metadata["description"]["images"]
+    names = {side.dim_param for value in content.graph.value_info for side in sides_of(value)}
+    assert not [name for name in names if re.search(r"\bs\d+\b", name)]
+    assert [entry.domain for entry in content.opset_import] == [""]
+
+
+def sides_of(value):
+    return value.type.tensor_type.shape.dim
+
+
+@pytest.mark.parametrize("size", [(64, 96), (200, 300), (31, 17), (60, 500)])
+def test_the_manuals_program_finds_what_the_runtime_finds(any_batch, tmp_path, size, capsys):
+    """With ONNX Runtime and the file's own metadata alone."""
+    page = Path(__file__).parents[2] / "docs" / "export.md"
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    assert "frcnn." not in program.replace('"frcnn"', "")
+    path = str(tmp_path / "picture.png")
+    image = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
+    cv2.imwrite(path, cv2.resize(image, size[::-1]))
+    names = {"PICTURE": path}
+    exec(program.replace("RUN/best.onnx", str(any_batch)), names)
+    expected = frcnn.load(any_batch).detect(path, score=0.0)
+    assert len(names["boxes"]) == len(expected) > 0
+    np.testing.assert_allclose(names["boxes"], expected.boxes, atol=0.01)
+    np.testing.assert_allclose(names["scores"][0, : len(expected)], expected.scores, atol=1e-6)
+    assert capsys.readouterr().out.count("\n") == len(expected)
 
 
 def test_eight_bits_for_the_inner_layers(model, any_batch, folder):

@@ -1,5 +1,6 @@
 """Exported detectors, by each library that runs them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import frcnn
 from exported import CANVAS, CLASSES, artefact, write_onnx, write_openvino
 from frcnn.cli import main
 from frcnn.errors import UserError
-from frcnn.inference.artefact import is_artefact
+from frcnn.inference.artefact import Artefact, is_artefact
 from frcnn.inference.preparation import Preparation
 from frcnn.inference.runtime import RuntimeDetector, open_artefact
 from frcnn.threads import available_cores
@@ -180,6 +181,14 @@ def test_openvino_without_its_weights(tmp_path):
 def test_metadata_that_is_not_ours(write, metadata, message):
     with pytest.raises(UserError, match=f"model.(onnx|xml) .*{message}"):
         frcnn.load(write(metadata=metadata))
+
+
+def test_metadata_of_earlier_exports_have_no_description(write):
+    of = artefact()
+    values = json.loads(of.to_json())
+    assert values.pop("description")["sizes"].startswith("int32 (batch, 2)")
+    assert frcnn.load(write(metadata=json.dumps(values))).artefact == of
+    assert Artefact.from_json(of.to_json(), "it") == of
 
 
 def test_a_graph_of_something_else(write):

@@ -57,15 +57,44 @@ def test_what_is_stated(tmp_path):
     path = write_film(tmp_path / "film.mp4", noise(6), rate=12)
     with open_video(path) as opened:
         assert (opened.rate, opened.count, opened.live) == (12, 6, False)
-        assert opened.pixels == 64 * 96
+        assert (opened.pixels, opened.about, opened.aspect) == (64 * 96, 6, 1)
+
+
+def test_what_is_not_stated_is_estimated_for_the_counter_alone(tmp_path):
+    path = write_film(tmp_path / "film.mkv", noise(6), rate=12)
+    with open_video(path) as opened:
+        assert opened.count is None and opened.about == 6
+        assert len(list(opened.frames())) == 6 and opened.failures == 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_the_shape_of_pixels(tmp_path, suffix):
+    path = write_film(tmp_path / f"film{suffix}", noise(2), aspect=Fraction(64, 45))
+    assert [frame.aspect for frame in frames_of(path)] == [Fraction(64, 45)] * 2
+    path = write_film(tmp_path / f"film{suffix}", noise(2), aspect=Fraction(100, 1))
+    assert [frame.aspect for frame in frames_of(path)] == [1, 1]  # nobody's
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(480, "ITU601"), (720, "ITU709")])
+def test_colours_that_nothing_is_said_of_are_what_players_take_them_for(tmp_path, height, matrix):
+    image = np.full((height, 64, 3), (200, 40, 40), np.uint8)
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = height, 64, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(image, "rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
+        frame.colorspace = video.UNSPECIFIED
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    np.testing.assert_allclose(frames_of(tmp_path / "film.mp4")[0].image[9, 9], (200, 40, 40), 0, 3)
 
 
 @pytest.mark.parametrize(
     ("matrix", "turns"), [((0, 1, -1, 0), 3), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)]
 )
 def test_frames_are_upright(tmp_path, matrix, turns):
-    """As a telephone marks them that was held so."""
-    path = write_film(tmp_path / "film.mp4", noise(2))
+    """As a telephone marks them that was held so; broad pixels become high ones."""
+    path = write_film(tmp_path / "film.mp4", noise(2), aspect=2)
     plain = frames_of(path)[0].image
     a, b, c, d = (value << 16 for value in matrix)
     data = path.read_bytes()
@@ -74,7 +103,9 @@ def test_frames_are_upright(tmp_path, matrix, turns):
     place = data.index(upright, head)
     turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data[:place] + turned + data[place + len(turned) :])
-    frame = frames_of(path)[0].image
+    turned = frames_of(path)[0]
+    frame = turned.image
+    assert turned.aspect == (Fraction(2) if turns == 2 else Fraction(1, 2))
     np.testing.assert_array_equal(frame, np.rot90(plain, turns))
     assert frame.shape == by_opencv(path)[0][0].shape
     assert np.abs(frame.astype(int) - by_opencv(path)[0][0]).mean() < 3
@@ -190,6 +221,16 @@ def test_a_film_that_was_cut_ends_there(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with fenced():
         assert 0 < len(frames_of(path)) < 40
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_packets_that_are_damaged_are_counted(tmp_path, suffix):
+    path = write_film(tmp_path / f"film{suffix}", noise(40))
+    data = path.read_bytes()
+    third, zeros = len(data) // 3, bytes(len(data) // 8)
+    path.write_bytes(data[:third] + zeros + data[third + len(zeros) :])
+    with fenced(), open_video(path) as opened:
+        assert 0 < len(list(opened.frames())) < 40 and opened.failures > 0
 
 
 def test_bytes_that_were_changed_do_no_harm(tmp_path):

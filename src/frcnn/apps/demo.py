@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from frcnn.apps.predictions import write_predictions
+from frcnn.apps.predictions import check_all_done, write_predictions
 from frcnn.apps.scoring import score_detector
 from frcnn.apps.training import train
 from frcnn.data.dataset import open_dataset
@@ -41,7 +41,7 @@ def run_demo(out: Path) -> None:
     print(result)
 
     paths = [sample.image for sample in validation]
-    write_predictions(detector, paths, SCORE, out / "predictions")
+    check_all_done(write_predictions(detector, paths, SCORE, out / "predictions"))
     found = detector.detect(paths[:SHOWN], SCORE)
     pictures = [draw_detections(read_image(p), f) for p, f in zip(paths, found, strict=False)]
     overview = save_image(out / "overview.jpg", contact_sheet(pictures, columns=4))

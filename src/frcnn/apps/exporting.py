@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from frcnn.console import counting
 from frcnn.data.dataset import Dataset, available_splits, open_dataset
 from frcnn.data.demo import generate_demo
 from frcnn.data.faults import ImageError, describe_faults
@@ -43,7 +42,8 @@ def export_run(
     Args:
         reference: the model, as of ``open_model``.
         wishes: format and settings.
-        out: the file, or SavedModel's folder; None: beside the model, or in the current folder.
+        out: the file, or SavedModel's folder; None: beside the model, or in the current folder,
+            named for the model and for what ``wishes`` ask for.
         data: labelled pictures to compare on; None: those of ``wishes.int8``, else those the run
             validated on, if they are still there, else generated ones.
 
@@ -54,7 +54,7 @@ def export_run(
         UserError: there is no model or no data, the format cannot hold what is wanted, or the
             export differs from the model by more than is allowed.
     """
-    path = _target(reference, wishes.format, out)
+    path = _target(reference, wishes, out)
     _check_free(path, wishes.format)
     model = open_model(reference)
     artefact = describe(
@@ -66,23 +66,22 @@ def export_run(
         options["calibration"] = _batches(chosen, artefact)
     with _pictures(reference, data or wishes.int8) as (dataset, words):
         chosen = _some(dataset, COMPARED)
-        with counting("comparing", len(chosen)) as advance:
-            report = export_checked(
-                model,
-                artefact,
-                path,
-                wishes.kind,
-                chosen.samples,
-                chosen.classes,
-                f"{len(chosen)} of {words}",
-                advance,
-                **options,
-            )
+        report = export_checked(
+            model,
+            artefact,
+            path,
+            wishes.kind,
+            chosen.samples,
+            chosen.classes,
+            f"{len(chosen)} of {words}",
+            **options,
+        )
     return path, report
 
 
-def _target(reference: str, chosen: Format, out: str | None) -> Path:
+def _target(reference: str, wishes: Wishes, out: str | None) -> Path:
     """Where the export goes."""
+    chosen = wishes.format
     if out is not None:
         if not out.endswith(chosen.suffix) and chosen.suffix.startswith("."):
             raise UserError(
@@ -92,8 +91,8 @@ def _target(reference: str, chosen: Format, out: str | None) -> Path:
         return Path(out)
     if Path(reference).exists():
         model = model_file(reference)
-        return model.with_name(model.stem + chosen.suffix)
-    return Path(reference.replace(":", "/").rstrip("/").rpartition("/")[2] + chosen.suffix)
+        return model.with_name(model.stem + wishes.ending)
+    return Path(reference.replace(":", "/").rstrip("/").rpartition("/")[2] + wishes.ending)
 
 
 def _check_free(path: Path, chosen: Format) -> None:

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from frcnn.apps.json_rows import open_rows
 from frcnn.console import counting
 from frcnn.data.faults import ImageError, plural
 from frcnn.data.images import read_image
 from frcnn.draw import can_write, draw_detections, save_image
-from frcnn.errors import UserError, printable
+from frcnn.errors import UserError, disk_reason, printable
 from frcnn.inference.pictures import PictureDetector
 from frcnn.structures import Detections
 
 CHUNK = 64  # pictures detected before they are drawn, so that few are held in memory
+
+# Of a row: what it has where something went wrong, how that is named, and what is said of all such.
+_COMPLAINTS = (
+    (
+        "error",
+        "",
+        "could not be read; the others are done. Mend those named above, or leave them out.",
+    ),
+    (
+        "not_drawn",
+        " is not drawn",
+        "could not be drawn. Make room, or name another folder with --out.",
+    ),
+)
 
 
 def write_predictions(
@@ -24,8 +40,11 @@ def write_predictions(
     images: Sequence[Path],
     score: float,
     folder: str | Path | None,
+    file: str | Path | None = None,
 ) -> list[dict]:
     """Detect on pictures, with a counter, and draw each into a folder under its own name.
+
+    What is done when it is interrupted stays.
 
     Args:
         detector: what detects.
@@ -33,28 +52,30 @@ def write_predictions(
         score: detections scored lower are left out.
         folder: where the drawn pictures go; None draws nothing. Of pictures from several folders
             with one name, the later ones get a number.
+        file: the JSON file to write, a list of the rows that are returned; None: none.
 
     Returns:
         For each picture ``{"image": path, "detections": [...]}``; rows of
         ``Detections.to_dict``. Of one that cannot be read ``{"image": path, "error": reason}``;
-        it has no drawing, and ``check_all_read`` complains of it.
+        it has no drawing. Where a drawing cannot be written the row has ``"not_drawn": reason``
+        too. ``check_all_done`` complains of both.
 
     Raises:
-        UserError: a picture would be overwritten by a drawing.
-        OSError: a drawing cannot be written.
+        UserError: a picture would be overwritten by a drawing, or the JSON cannot be written.
+        OSError: the folder cannot be made.
     """
     rows: list[dict] = []
-    drawings = None if folder is None else plan_drawings(images, folder)
-    with counting("detecting", len(images)) as advance:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            errors: dict[int, ImageError] = {}
-            found = detector.detect(chunk, score, progress=advance, errors=errors)
-            for place, (path, each) in enumerate(zip(chunk, found, strict=True)):
-                error = errors.get(place)
-                if error is None and drawings is not None:
-                    error = _draw(path, each, drawings[start + place], detector.most_pixels)
-                rows.append(_row(path, each, error))
+    drawings = None
+    if folder is not None:
+        drawings = plan_drawings(images, folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        note = stack.enter_context(open_rows(file)) if file else None
+        advance = stack.enter_context(counting("detecting", len(images)))
+        for row in _detected(detector, images, score, drawings, advance):
+            rows.append(row)
+            if note:
+                note(row)
     objects = sum(len(row.get("detections", ())) for row in rows)
     read = sum("detections" in row for row in rows)
     where = f"; drawn in {folder}" if folder is not None else ""
@@ -66,41 +87,66 @@ def write_predictions(
     return rows
 
 
-def _draw(path: Path, found: Detections, drawing: Path, most: int) -> ImageError | None:
-    """Draw a picture, or say what is wrong with it."""
+def _detected(
+    detector: PictureDetector,
+    images: Sequence[Path],
+    score: float,
+    drawings: Sequence[Path] | None,
+    advance: Callable[[], None],
+) -> Iterator[dict]:
+    """Rows of pictures, each once it is drawn."""
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK]
+        errors: dict[int, ImageError] = {}
+        found = detector.detect(chunk, score, progress=advance, errors=errors)
+        for place, (path, each) in enumerate(zip(chunk, found, strict=True)):
+            drawing = None if drawings is None else drawings[start + place]
+            if place in errors:
+                yield _unread(path, errors[place])
+            else:
+                yield _row(path, each, drawing, detector.most_pixels)
+
+
+def _row(path: Path, found: Detections, drawing: Path | None, most: int) -> dict:
+    """Draw a picture, where it is to be drawn, and say what was found or what went wrong."""
+    row = {"image": str(path), "detections": found.to_dict()}
+    if drawing is None:
+        return row
     try:
-        picture = read_image(path, most)
-    except ImageError as error:  # one that was read smaller than it is
-        return error
-    save_image(drawing, draw_detections(picture, found))
-    return None
+        save_image(drawing, draw_detections(read_image(path, most), found))
+    except ImageError as error:  # a picture that was read smaller than it is
+        return _unread(path, error)
+    except (OSError, UserError) as error:
+        reason = disk_reason(error) if isinstance(error, OSError) else None
+        row["not_drawn"] = printable(reason or str(error))
+    return row
 
 
-def _row(path: Path, found: Detections, error: ImageError | None) -> dict:
-    if error is not None:
-        return {"image": str(path), "error": error.problem}
-    return {"image": str(path), "detections": found.to_dict()}
+def _unread(path: Path, error: ImageError) -> dict:
+    return {"image": str(path), "error": error.problem}
 
 
-def check_all_read(rows: Sequence[Mapping[str, Any]], total: int | None = None) -> None:
-    """Complain of pictures that could not be read, after all else is done.
+def check_all_done(rows: Sequence[Mapping[str, Any]], total: int | None = None) -> None:
+    """Complain of pictures that could not be read or drawn, after all else is done.
 
     Args:
-        rows: as ``write_predictions`` gives; those of pictures that could be read may be missing.
+        rows: as ``write_predictions`` gives; those of pictures with which all went well may be
+            missing.
         total: how many pictures there are; left out: as many as rows.
 
     Raises:
         UserError: there is such a picture. It counts them; standard error names each.
     """
-    unread = [row for row in rows if "error" in row]
-    for row in unread:
-        print(printable(f"Warning: {row['image']}: {row['error']}"), file=sys.stderr)
-    if unread:
-        total = len(rows) if total is None else total
-        raise UserError(
-            f"{len(unread):,} of {plural(total, 'picture')} could not be read; the others are "
-            "done. Mend those named above, or leave them out."
-        )
+    total = len(rows) if total is None else total
+    sentences = []
+    for key, words, sentence in _COMPLAINTS:
+        wrong = [row for row in rows if key in row]
+        for row in wrong:
+            print(printable(f"Warning: {row['image']}{words}: {row[key]}"), file=sys.stderr)
+        if wrong:
+            sentences.append(f"{len(wrong):,} of {plural(total, 'picture')} {sentence}")
+    if sentences:
+        raise UserError(" ".join(sentences))
 
 
 def plan_drawings(images: Iterable[Path], folder: str | Path) -> list[Path]:

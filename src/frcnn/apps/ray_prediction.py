@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from frcnn.apps.predictions import CHUNK, check_all_read
+from frcnn.apps.predictions import CHUNK, check_all_done
 from frcnn.console import counting
 from frcnn.data.faults import ImageError
 from frcnn.errors import UserError
@@ -90,7 +90,7 @@ def predict_with_ray(
         raise UserError(str(cause)) from error
     read = total - len(unread)
     print(f"{read} pictures, {objects} objects scored {score} or more; written to {file}.")
-    check_all_read(unread, total)
+    check_all_done(unread, total)
     return total
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from frcnn.apps.json_rows import open_rows
 from frcnn.apps.tracking import NOBODY, Tracker, TrackingRule
 from frcnn.apps.video_writer import SUFFIXES, open_writer
 from frcnn.console import counting
 from frcnn.draw import draw_boxes
-from frcnn.errors import UserError, printable
+from frcnn.errors import UserError
 from frcnn.inference.ahead import ahead
 from frcnn.inference.pictures import PictureDetector
 from frcnn.inference.preparation import Prepared
@@ -46,18 +47,22 @@ class Done(NamedTuple):
     Args:
         frames: how many.
         stated: how many the video says that it has, if it does.
+        failures: how many packets of it were damaged.
         objects: how many detections.
         seconds: from the first frame to the last.
     """
 
     frames: int
     stated: int | None
+    failures: int
     objects: int
     seconds: float
 
     def __str__(self) -> str:
         missing = self.stated is not None and self.frames < 0.99 * self.stated - 1
-        of = f" of {self.stated:,}, the rest cannot be read" if missing else ""
+        of = " and some that cannot be read" if self.failures else ""
+        if missing:
+            of = f" of {self.stated:,}, the rest cannot be read"
         rate = self.frames / max(self.seconds, 1e-9)
         return f"{self.frames:,} frames{of} ({rate:.1f} a second), {self.objects:,} objects"
 
@@ -108,21 +113,23 @@ def write_video_predictions(
     """
     with ExitStack() as stack:
         video = stack.enter_context(open_video(source))
-        advance = stack.enter_context(counting("detecting", video.count))
+        advance = stack.enter_context(counting("detecting", video.about))
         draw = stack.enter_context(open_writer(out, video.rate)) if out else None
-        note = stack.enter_context(_open_rows(rows, video.name)) if rows else None
+        begin = f'{{"video": {json.dumps(video.name)}, "frames": ['
+        note = stack.enter_context(open_rows(rows, begin, "]}")) if rows else None
         found = detections_of(video, detector, score, track)
         stack.callback(found.close)
         frames = objects = 0
         started = time.perf_counter()
         for each in found:
             if draw:
-                draw(_drawn(each), each.frame.time)
+                draw(_drawn(each), each.frame.time, each.frame.aspect)
             if note:
                 note(_row(each))
             frames, objects = frames + 1, objects + len(each.detections)
             advance()
-        return Done(frames, video.count, objects, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return Done(frames, video.count, video.failures, objects, seconds)
 
 
 def detections_of(
@@ -211,35 +218,3 @@ def _row(found: _Found) -> dict:
         "height": height,
         "detections": rows,
     }
-
-
-@contextmanager
-def _open_rows(file: str | Path, name: str) -> Iterator[Callable[[dict], None]]:
-    """A function that takes a frame's row; the file is whole JSON when it is closed."""
-    path = Path(file)
-    with _named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("w", encoding="utf-8")
-        opened.write(f'{{"video": {json.dumps(printable(name))}, "frames": [')
-    between = "\n"
-
-    def note(row: dict) -> None:
-        nonlocal between
-        with _named(path):
-            opened.write(between + json.dumps(row))
-        between = ",\n"
-
-    try:
-        yield note
-    finally:
-        with _named(path), opened:
-            opened.write("\n]}\n")
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say which file the disk has a complaint about."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from frcnn.errors import UserError
-from frcnn.inference.video import import_av
+from frcnn.inference.video import BT709, import_av
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 # Of which the usual rates take whole numbers, and which MPEG-4 can still count.
@@ -23,15 +23,19 @@ _CODECS = {
     "mpeg4": {"flags": "+qscale", "global_quality": str(4 * 118)},  # 118 is one step
 }
 
-Draw = Callable[[np.ndarray, float], None]
+_LIMITED = 1  # FFmpeg's number of the range of colours that videos have: 16 to 235
+
+Draw = Callable[[np.ndarray, float, Fraction], None]
 
 
 @contextmanager
 def open_writer(path: str | Path, rate: Fraction) -> Iterator[Draw]:
-    """A function that takes frames, uint8 (H, W, 3), and their times in seconds.
+    """A function that takes frames, uint8 (H, W, 3), their times in seconds, and the width of
+    their pixels by the height.
 
     The file can be played when it is closed, whatever ended the writing; without frames there is
-    none. All frames are as large as the first, others are cut or bordered with black.
+    none. All frames are as large as the first, others are cut or bordered with black; the shape of
+    its pixels is that of all. Colours are BT.709's, and said to be.
 
     Args:
         path: of the file, ending in .mp4, .mov or .mkv.
@@ -72,12 +76,15 @@ class _Writer:
         """Whether there was a frame."""
         return self._stream is not None
 
-    def write(self, image: np.ndarray, time: float) -> None:
+    def write(self, image: np.ndarray, time: float, aspect: Fraction) -> None:
         if self._stream is None:
-            self._stream = self._new_stream(image)
+            self._stream = self._new_stream(image, aspect)
             self._first = time
         size = self._stream.height, self._stream.width
         frame = self._av.VideoFrame.from_ndarray(_fitted(image, size), format="rgb24")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        )  # else it is BT.601
         # Times of a damaged video may stand still or go back; a file's may not.
         self._last = max(self._last + 1, round((time - self._first) / _TICK))
         frame.pts, frame.time_base = self._last, _TICK
@@ -96,14 +103,18 @@ class _Writer:
             self._failed = True
             raise
 
-    def _new_stream(self, image: np.ndarray) -> Any:
+    def _new_stream(self, image: np.ndarray, aspect: Fraction) -> Any:
         name = next(each for each in _CODECS if each in self._av.codecs_available)
         stream = self._container.add_stream(name, rate=self._rate, options=_CODECS[name])
         height, width = image.shape[:2]
         # Colours are stored for two by two pixels.
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = _TICK
+        context = stream.codec_context
+        context.time_base = _TICK
+        context.sample_aspect_ratio = aspect
+        context.colorspace = context.color_trc = context.color_primaries = BT709
+        context.color_range = _LIMITED
         return stream
 
 

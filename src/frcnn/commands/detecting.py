@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from frcnn.commands.output import check_json, write_json
+from frcnn.commands.stopping import ended_by_sigterm
 from frcnn.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ class Predict:
         run: a run folder, a .keras file, an exported .onnx or .xml file, torchvision:NAME or
             hf://OWNER/NAME.
         images: picture files and folders of pictures; or one video: a file, camera, camera:1 or
-            rtsp://ADDRESS, the last three until Ctrl-C.
+            rtsp://ADDRESS, the last three until Ctrl-C or SIGTERM.
         score: leave out detections scored lower.
         out: the folder for the drawn pictures, or a video's file, such as out.mp4. Left out:
             predictions, or none with --json.
-        json: write the detections to this file; of a picture that cannot be read, its "error".
+        json: write the detections to this file as they come; of a picture that cannot be read, its
+            "error", of a drawing that cannot be written, why it is "not_drawn".
         track: follow objects from frame to frame of a video: each gets a number. Detections scored
             a fifth of --score may go on with a track.
         ray: spread the work over Ray's workers, and draw nothing; --json says where the detections
@@ -168,7 +170,7 @@ def _labelled(arguments: Evaluate | Compare, most: int) -> Dataset:
 
 def predict(arguments: Predict) -> None:
     """Detect on pictures, draw them, write the JSON."""
-    from frcnn.apps.predictions import check_all_read, plan_drawings, write_predictions
+    from frcnn.apps.predictions import check_all_done, plan_drawings, write_predictions
     from frcnn.inference.load import load
     from frcnn.inference.sources import find_images
     from frcnn.inference.video import is_video
@@ -191,10 +193,9 @@ def predict(arguments: Predict) -> None:
     if out:
         plan_drawings(images, out)  # a mistake in it is told before the detector is loaded
     detector = _views(arguments).of(load(arguments.run))
-    rows = write_predictions(detector, images, arguments.score, out)
-    if arguments.json:
-        write_json(arguments.json, rows)
-    check_all_read(rows)
+    with ended_by_sigterm():
+        rows = write_predictions(detector, images, arguments.score, out, arguments.json)
+    check_all_done(rows)
 
 
 def _predict_video(arguments: Predict) -> None:
@@ -209,9 +210,10 @@ def _predict_video(arguments: Predict) -> None:
     out = arguments.out or (None if arguments.json else "predictions")
     file = video_file(source, out) if out else None
     detector = load(arguments.run)
-    done = write_video_predictions(
-        detector, source, arguments.score, file, arguments.json, arguments.track
-    )
+    with ended_by_sigterm():
+        done = write_video_predictions(
+            detector, source, arguments.score, file, arguments.json, arguments.track
+        )
     where = f"; drawn in {file}" if file else ""
     print(printable(f"{done} scored {arguments.score} or more{where}."))
 

@@ -37,7 +37,8 @@ class Export:
     Args:
         run: a run folder, a .keras file, torchvision:NAME or hf://OWNER/NAME.
         format: onnx, openvino, torch_export (PyTorch alone), saved_model (TensorFlow) or litert.
-        out: the file, or SavedModel's folder. Left out: beside the model, or here.
+        out: the file, or SavedModel's folder. Left out: beside the model, or here, named for what
+            is asked for: best.onnx, best-int8.onnx, best-320x448-dynamic.onnx.
         size: the height and width of the images that it will take, such as 320x448. Left out: the
             largest canvas that the model has, of a portrait and a landscape one the latter, on
             which it shows upright pictures smaller.

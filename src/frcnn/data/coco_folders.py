@@ -71,7 +71,7 @@ def _source(root: Path, files: dict[str, Path], own: str | None = None) -> Sourc
     splits = {split: file for split, file in files.items() if split not in passed_over}
 
     def read(split: str | None, report: Report) -> Reading:
-        for file in passed_over.values():
+        for file in () if own else passed_over.values():  # who names a file asks for no other
             problem = "is not read: it lacks some of COCO's lists (images, annotations, categories)"
             report(Fault(file, problem, kind=Kind.READING))
         name = split or own

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
-from frcnn.errors import UserError
+from frcnn.console import counting
+from frcnn.errors import UserError, printable
 from frcnn.export.export import write, writer
 from frcnn.export.formats import FORMATS, Kind
 from frcnn.export.parity import compare
@@ -30,10 +32,11 @@ def export_checked(
     samples: Sequence[Sample],
     classes: Sequence[str],
     pictures: str,
-    progress: Callable[[], None] = lambda: None,
     **options,
 ) -> Report:
     """Write a detector, compare it with the model, and put it in its place if it is the same.
+
+    Standard error says which of the two goes on, and how far the comparison is.
 
     It is made in a folder of its own beside ``path``, so an export that fails leaves nothing
     there that could be used, and what was there before as it was. The report of the comparison
@@ -47,7 +50,6 @@ def export_checked(
         samples: labelled pictures to compare on.
         classes: names of their labels.
         pictures: which these are, in words.
-        progress: called after each picture.
         options: of the format's ``write``.
 
     Raises:
@@ -55,16 +57,12 @@ def export_checked(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        print(printable(f"writing {path}"), file=sys.stderr)
         made = write(model, artefact, Path(folder, path.name), kind, **options)
-        result = compare(
-            model,
-            _opened(made, artefact, kind),
-            artefact.canvas,
-            samples,
-            classes,
-            MARGIN,
-            progress,
-        )
+        opened = _opened(made, artefact, kind)
+        # Not before: what is left is reckoned from its beginning.
+        with counting("comparing", len(samples)) as advance:
+            result = compare(model, opened, artefact.canvas, samples, classes, MARGIN, advance)
         report = Report(artefact, FORMATS[kind].title, keras.config.backend(), pictures, result)
         if report.faults:
             failed = parity_file(path, failed=True)

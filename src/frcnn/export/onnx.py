@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def write(
 
     Args:
         model: the detector, on Keras's PyTorch backend.
-        artefact: what is written; kept among the file's ``metadata_props`` under ``frcnn``.
+        artefact: what is written; kept among the file's ``metadata_props`` under ``frcnn``, in
+            words as ``doc_string`` of the file, its inputs and outputs.
         path: of the file.
         calibration: batches (images, sizes) of the artefact's shapes, by which convolutions and
             matrix products are quantised to 8 bits.
@@ -50,6 +52,9 @@ def write(
         content = onnx.load(simple)
     content.producer_name, content.producer_version = KEY, artefact.origin.get(KEY, "")
     onnx.helper.set_model_props(content, {KEY: artefact.to_json()})
+    _put_in_words(content, artefact)
+    _name_batch(content.graph)
+    _drop_unused_domains(content)
     onnx.save(content, path)
     return path
 
@@ -97,6 +102,43 @@ def _simplify(source: Path, target: Path) -> None:
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _put_in_words(content: Any, artefact: Artefact) -> None:
+    """Say what the file takes and gives, where viewers of ONNX files show it."""
+    words = artefact.description
+    content.doc_string = "\n".join(f"{name}: {text}" for name, text in words.items())
+    for value in (*content.graph.input, *content.graph.output):
+        value.doc_string = words[value.name]
+
+
+def _name_batch(graph: Any) -> None:
+    """Call the open number of images ``batch``, where PyTorch has a symbol such as ``s34``."""
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    if not symbol:
+        return
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = re.sub(rf"\b{symbol}\b", "batch", side.dim_param)
+
+
+def _drop_unused_domains(content: Any) -> None:
+    """Name only the sets of operators that are used; ONNX Runtime names all that it has."""
+    used = {node.domain for node in _nodes(content.graph)}
+    used = {"" if domain == "ai.onnx" else domain for domain in used}  # two names of one
+    for entry in [*content.opset_import]:
+        if entry.domain not in used:
+            content.opset_import.remove(entry)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Those of a graph, and of the graphs inside them, as of loops."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _onnx() -> Any:

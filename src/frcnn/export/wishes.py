@@ -65,6 +65,14 @@ class Wishes:
         return None if self.batch == DYNAMIC else int(self.batch)
 
     @property
+    def ending(self) -> str:
+        """Of the file's name, where none is given: best.onnx, best-320x448-batch8-int8.onnx."""
+        many = {"1": None, DYNAMIC: DYNAMIC}.get(self.batch, f"batch{self.batch}")
+        kind = self.images and f"{self.images}-images"
+        parts = (self.size, many, kind, self.int8 and "int8")
+        return "".join(f"-{part}" for part in parts if part) + self.format.suffix
+
+    @property
     def precision(self) -> str:
         """Of the artefact."""
         return "float32" if self.int8 is None else "int8"

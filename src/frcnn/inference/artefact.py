@@ -86,9 +86,32 @@ class Artefact:
                 f"Received: {self.images!r}."
             )
 
+    @property
+    def description(self) -> dict[str, str]:
+        """What each input and output is, in words, for those who have nothing but the file."""
+        height, width = self.canvas
+        batch = self.batch or "batch"
+        if self.resizing == "plain":
+            resized = "once in float32, as torchvision does, its sides rounded down,"
+        else:
+            resized = "its sides rounded, halved first while more than twice as large,"
+        return {
+            "images": f"{self.images} ({batch}, {height}, {width}, 3), RGB, 0..255; normalisation "
+            "is inside. A picture of H x W pixels is resized bilinearly by "
+            f"min({self.short} / min(H, W), {self.long} / max(H, W), {height} / H, {width} / W), "
+            f"{resized} and laid at the top left; the rest is zero.",
+            "sizes": f"int32 ({batch}, 2): height and width of each picture after resizing.",
+            "boxes": f"float32 ({batch}, D, 4): x1, y1, x2, y2 in pixels of the images. Times H / "
+            "height (y) and W / width (x) of sizes they are in pixels of the picture.",
+            "scores": f"float32 ({batch}, D): from 0 to 1, the highest first.",
+            "labels": f"int32 ({batch}, D): places in the list of classes.",
+            "count": f"int32 ({batch},): detections of each picture; further rows are empty.",
+        }
+
     def to_json(self) -> str:
-        """One line of JSON, what ``from_json`` reads."""
-        return json.dumps({"version": VERSION, **asdict(self)})
+        """One line of JSON, what ``from_json`` reads; ``description`` is for people alone."""
+        values = {"version": VERSION, **asdict(self), "description": self.description}
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Artefact:
@@ -104,6 +127,7 @@ class Artefact:
         try:
             values = json.loads(text)
             version = values.pop("version")
+            values.pop("description", None)  # earlier files have none
             if version == VERSION:
                 return cls(**values)
         except RecursionError:

@@ -38,7 +38,9 @@ _STREAM = {
     "format_whitelist": "rtsp",
     "rtsp_transport": "tcp",  # by UDP lost packets are smeared pictures
 }
-_UNSPECIFIED = 2  # ITU-T H.273: matrix, transfer and primaries that nothing is said of
+UNSPECIFIED, BT709 = 2, 1  # ITU-T H.273: numbers of matrices, transfers and primaries
+_SD_HEIGHT = 576  # larger frames that say nothing of their colours are BT.709 to players
+_MOST_ASPECT = 16
 _DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
@@ -48,9 +50,10 @@ class Frame(NamedTuple):
     index: int  # counted from 0 among those decoded
     time: float  # seconds, as the container states it
     image: np.ndarray  # uint8 (H, W, 3), RGB, upright
+    aspect: Fraction = Fraction(1)  # a pixel's width by its height, where it is shown
 
 
-@dataclass(frozen=True)
+@dataclass
 class Video:
     """An open video.
 
@@ -58,17 +61,25 @@ class Video:
         name: what the user called it.
         pixels: of a frame, as stated.
         rate: frames a second, on average, as stated.
-        count: frames, as stated; None: unknown or endless.
+        aspect: a pixel's width by its height, as stated, before frames are turned upright.
+        count: frames, as stated; None: nothing is, or it is endless.
+        about: frames, as stated or by the length and the rate; None: unknown or endless.
         live: it goes on whether it is read or not.
+
+    Attributes:
+        failures: packets of a file that were damaged, of those read so far.
     """
 
     name: str
     pixels: int
     rate: Fraction
+    aspect: Fraction
     count: int | None
+    about: int | None
     live: bool
     _container: Any
     _stream: Any
+    failures: int = 0
 
     def frames(self) -> Iterator[Frame]:
         """Decode frame after frame, in the order in which they are shown.
@@ -86,7 +97,8 @@ class Video:
             except import_av().error.FFmpegError:
                 continue
             time = frame.time if frame.time is not None else float(index / self.rate)
-            yield Frame(index, time, pixels)
+            aspect = 1 / self.aspect if _turns(frame) % 2 else self.aspect
+            yield Frame(index, time, pixels, aspect)
             index += 1
         if not index:
             raise UserError(f"{self.name} has no frames that can be decoded.")
@@ -98,13 +110,17 @@ class Video:
             try:
                 packet = next(packets, None)
             except failures:  # the rest of the file is missing, or the stream has ended
+                self.failures += not self.live
                 return
             if packet is None:
                 return
             try:
                 frames = packet.decode()
             except failures:
+                self.failures += not self.live
                 continue
+            damaged = packet.is_corrupt or any(frame.is_corrupt for frame in frames)
+            self.failures += damaged and not self.live
             yield from frames
 
 
@@ -154,13 +170,16 @@ def _described(name: str, container: Any, stream: Any, live: bool) -> Video:
     rate = stream.average_rate or stream.guessed_rate or USUAL_RATE
     if not 0 < rate <= MAX_RATE:
         rate = USUAL_RATE
-    count = stream.frames
-    if not count and container.duration and container.duration > 0:
-        count = round(container.duration / 1_000_000 * rate)
-    context = stream.codec_context
-    known = None if live or count <= 0 else count
-    pixels = context.width * context.height
-    return Video(name, pixels, Fraction(rate), known, live, container, stream)
+    count = None if live or stream.frames <= 0 else stream.frames
+    about = count
+    if count is None and not live and container.duration and container.duration > 0:
+        about = round(container.duration / 1_000_000 * rate)
+    aspect = stream.sample_aspect_ratio
+    if not aspect or not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+        aspect = Fraction(1)
+    pixels = stream.codec_context.width * stream.codec_context.height
+    rate, aspect = Fraction(rate), Fraction(aspect)
+    return Video(name, pixels, rate, aspect, count, about, live, container, stream)
 
 
 def _place(source: str) -> tuple[str, dict[str, Any], bool]:
@@ -186,13 +205,20 @@ def _camera(number: int) -> tuple[str, dict[str, Any]]:
 
 def _upright(frame: Any) -> np.ndarray:
     """The frame's pixels, turned as it says that it is to be shown."""
+    if frame.colorspace == UNSPECIFIED and frame.height > _SD_HEIGHT:
+        frame.colorspace = BT709
     try:
         pixels = frame.to_ndarray(format="rgb24")
     except import_av().error.FFmpegError:  # it states colours that FFmpeg does not know
-        frame.colorspace = frame.color_trc = frame.color_primaries = _UNSPECIFIED
+        frame.colorspace = frame.color_trc = frame.color_primaries = UNSPECIFIED
         pixels = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    turns = _turns(frame)
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def _turns(frame: Any) -> int:
+    """Quarters, counter-clockwise, that the frame is to be turned by."""
+    return round(frame.rotation / 90) % 4
 
 
 def check_size(name: str, width: int, height: int) -> None:
