@@ -274,7 +274,7 @@ def test_a_bad_annotation_is_left_out(write, annotation, problem):
             picture(2, "x\\..\\..\\b.jpg"),
             "image 2 has 'x\\\\..\\\\..\\\\b.jpg', a path that leaves",
         ),
-        (picture(2, "/etc/b.jpg"), "image 2 has '/etc/b.jpg', a path that leaves"),
+        (picture(2, "/etc/c.jpg"), "image 2 has '/etc/c.jpg', a path that leaves"),
         (picture(2, "a" * 5000), "image 2 names 'aaaa"),
         (picture(2, "\0.jpg"), "image 2 names '\\x00.jpg', which is not in"),
         (picture(2, "\ud800.jpg"), "image 2 names '\\ud800.jpg', which is not in"),
@@ -298,6 +298,18 @@ def test_a_bad_image_is_left_out(write, record, problem):
     assert fault.problem.startswith(problem) and (fault.images, fault.boxes) == (1, 0)
     assert len(fault.problem) < 500
     assert len(dataset) == 1 and len(dataset[0].labels) == 1
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["/home/me/data/", "C:\\work\\", "..\\..\\label-studio\\upload\\4\\", "images\\1/", "other/"],
+)
+def test_paths_of_another_machine_are_found_by_their_ends(write, prefix):
+    images = [picture(1, f"{prefix}a.jpg"), picture(9, f"{prefix}b.jpg")]
+    dataset = open_dataset(write(content(box(1), box(2, 9), images=images)), strict=True)
+    assert [sample.image.name for sample in dataset] == ["a.jpg", "b.jpg"]
+    (note,) = dataset.faults
+    assert "names 2 pictures by paths that are not there: found by the ends" in str(note)
 
 
 def test_boxes_of_a_picture_that_is_left_out_are_not_counted(write):

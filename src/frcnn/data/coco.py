@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from frcnn.data.entries import Entry, Object, Reading, Report
 from frcnn.data.faults import DataError, Fault, Kind, plural
-from frcnn.data.lookup import find_picture
+from frcnn.data.lookup import find_pictures, moved_remark
 from frcnn.files import read_file
 
 Id = int | str
@@ -142,39 +142,38 @@ def _pictures(
 ) -> dict[Id, Picture]:
     """Path and stated (height, width) by image id; no path where the picture was left out."""
     found: dict[Id, Picture] = {}
-    seen: set[Path] = set()
+    listed: dict[Id, tuple[str, str, tuple[int, int] | None]] = {}
 
     def leave_out(problem: str, kind: Kind | None = None) -> None:
         report(Fault(file, problem, images=1, kind=kind or Kind.ANNOTATION))
 
     for place, record in _records(file, data, "images", leave_out):
-        id_ = _id(record)
+        id_, name = _id(record), record.get("file_name", _end_of(record.get("coco_url")))
         if id_ is None:
             leave_out(f"{place} {_no_id(record)}")
         elif id_ in found:
-            problem = f"{place} is there twice, again as {_shown(record.get('file_name'))}"
-            leave_out(problem, Kind.LISTED_TWICE)
+            leave_out(f"{place} is there twice, again as {_shown(name)}", Kind.LISTED_TWICE)
         else:
             found[id_] = None, None
-            try:
-                path = _picture(record, folders, seen)
-            except DataError as error:
-                leave_out(f"{place} {error}", error.kind)
+            if isinstance(name, str) and name:
+                listed[id_] = place, name, _size(record)
             else:
-                seen.add(path)
-                found[id_] = path, _size(record)
+                leave_out(f"{place} has {_shown(name)} as its file_name")
+    pictures, moved = find_pictures([name for _, name, _ in listed.values()], folders)
+    if moved:
+        report(Fault(file, moved_remark(moved), kind=Kind.READING))
+    seen: set[Path] = set()
+    for id_, (place, name, size) in listed.items():
+        picture = pictures[name]
+        if isinstance(picture, DataError):
+            leave_out(f"{place} {picture}", picture.kind)
+        elif picture in seen:
+            problem = f"{place} has the file_name of another image, {_shown(name)}"
+            leave_out(problem, Kind.LISTED_TWICE)
+        else:
+            seen.add(picture)
+            found[id_] = picture, size
     return found
-
-
-def _picture(record: dict[str, Any], folders: Sequence[Path], seen: set[Path]) -> Path:
-    name = record.get("file_name", _end_of(record.get("coco_url")))
-    if not isinstance(name, str) or not name:
-        raise DataError(f"has {_shown(name)} as its file_name")
-    path = find_picture(name, folders)
-    if path in seen:
-        problem = f"has the file_name of another image, {_shown(name)}"
-        raise DataError(problem, Kind.LISTED_TWICE)
-    return path
 
 
 def _end_of(address: Any) -> str | None:

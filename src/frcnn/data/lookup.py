@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -14,6 +15,7 @@ from frcnn.data.images import SUFFIXES
 _MOST_FILES = 10_000_000
 _MOST_PARTS = 8  # of a path's end; data sets are not nested deeper
 _MOST_STATED = 10_000  # folders that are looked for by their ends
+_CLIMBS = re.compile(r"^(\.\.[/\\])+")
 # Folders of pictures that systems make: thumbnails, what was deleted, what else an archive held.
 _NO_DATA = ("@eadir", "#recycle", "@recycle", "$recycle.bin", "__macosx")
 
@@ -36,6 +38,30 @@ def find_picture(name: str, folders: Sequence[Path]) -> Path:
         problem = f"names {shown}, which is not in {listing(folders)}"
         raise DataError(problem, Kind.MISSING_PICTURE)
     return path
+
+
+def find_pictures(
+    names: Iterable[str], folders: Sequence[Path]
+) -> tuple[dict[str, Path | DataError], dict[str, Path]]:
+    """The picture of each name, by the end of its path where it is not found as written.
+
+    Args:
+        names: as of ``find_picture``, or written elsewhere.
+        folders: where to look.
+
+    Returns:
+        The picture of each name, or what is wrong with the name; those found by their ends.
+    """
+    found: dict[str, Path] = {}
+    wrong: dict[str, DataError] = {}
+    for name in dict.fromkeys(names):
+        try:
+            found[name] = find_picture(name, folders)
+        except DataError as error:
+            wrong[name] = error
+    ends = {_CLIMBS.sub("", name): name for name in wrong}
+    moved = {ends[end]: path for end, path in by_trailing_parts(ends, folders, found).items()}
+    return {**wrong, **found, **moved}, moved
 
 
 def shown_name(name: str) -> str:

@@ -16,7 +16,7 @@ from frcnn.models.accumulation import step_in_parts
 from frcnn.models.detection_losses import BOX_LOSSES, roi_losses, rpn_losses
 from frcnn.models.draws import Draws
 from frcnn.models.inputs import check_canvas, refuse_weights, with_a_slot
-from frcnn.models.layers import Normalize
+from frcnn.models.layers import Normalize, freeze_parts
 from frcnn.models.roi_head import RoIHead
 from frcnn.models.rpn import RegionProposalNetwork
 from frcnn.models.targets import (
@@ -102,8 +102,7 @@ class FasterRCNN(keras.Model):
         self.not_finite = [keras.metrics.Sum(name=name) for name in NOT_FINITE]
         self._recorded_steps = None
         self.build()
-        if not self.trainable:
-            self.trainable = False  # the parts too
+        freeze_parts(self)
 
     @property
     def roi_heads(self) -> list[RoIHead]:

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from frcnn.models.initializers import Uniform
-from frcnn.models.layers import Conv2D
+from frcnn.models.layers import Conv2D, freeze_parts
 from frcnn.models.normalization import ConvNorm
 from frcnn.models.torch_convolution import enlarge_view
 
@@ -59,8 +59,7 @@ class FeaturePyramid(keras.layers.Layer):
         ):
             lateral.build(shape)
             smoothing.build((*shape[:-1], self.channels))
-        if not self.trainable:
-            self.trainable = False  # the parts too
+        freeze_parts(self)
 
     def _convolutions(self, name: str, kernel: int, count: int) -> list[Conv2D | ConvNorm]:
         return [self._convolution(f"{name}{level}", kernel) for level in range(count)]

@@ -31,6 +31,13 @@ from frcnn.ops.torch_operators import exporting
 _PACKAGE = "frcnn"
 
 
+def freeze_parts(layer: keras.Layer) -> None:
+    """Freeze the parts of a frozen layer, which it has only now: what is said of it is theirs."""
+    if not layer.trainable:
+        for part in layer._flatten_layers(include_self=False):
+            part.trainable = False
+
+
 class _Padded(keras.layers.Layer):
     """Adds to a convolution layer the padding "symmetric".
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from frcnn.models.layers import Conv2D, DepthwiseConv2D
+from frcnn.models.layers import Conv2D, DepthwiseConv2D, freeze_parts
 
 _PACKAGE = "frcnn"
 
@@ -115,8 +115,7 @@ class ConvNorm(keras.layers.Layer):
         self.norm_kind = norm
         self.norm = NORMS[norm](epsilon=epsilon, **options)
         self.activation = keras.activations.get(activation)
-        if not self.trainable:
-            self.trainable = False  # the parts too
+        freeze_parts(self)
 
     def build(self, input_shape):
         """Build the convolution and the normalisation of what it gives."""

@@ -9,7 +9,7 @@ from keras import ops
 
 from frcnn.models.draws import Draws
 from frcnn.models.initializers import Normal, Uniform
-from frcnn.models.layers import Conv2D
+from frcnn.models.layers import Conv2D, freeze_parts
 from frcnn.models.normalization import ConvNorm
 from frcnn.ops.roi import pyramid_roi_align
 from frcnn.ops.roi_crop import roi_crop
@@ -140,8 +140,7 @@ class RoIHead(keras.layers.Layer):
         ]
         self.classify = self._dense(num_classes + 1, "class_logits", Normal(0.01))
         self.regress = self._dense(4 * self.boxes_per_roi, "box_deltas", Normal(0.001))
-        if not self.trainable:
-            self.trainable = False  # the parts too
+        freeze_parts(self)
 
     @property
     def boxes_per_roi(self) -> int:

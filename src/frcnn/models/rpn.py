@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from frcnn.models.initializers import Normal
-from frcnn.models.layers import Conv2D
+from frcnn.models.layers import Conv2D, freeze_parts
 from frcnn.ops import anchors as anchor_ops
 from frcnn.ops import boxes as box_ops
 from frcnn.ops.nms import nms
@@ -133,8 +133,7 @@ class RegionProposalNetwork(keras.layers.Layer):
         ]
         self.objectness = convolution(anchors.per_cell, 1, "objectness")
         self.deltas = convolution(4 * anchors.per_cell, 1, "deltas")
-        if not self.trainable:
-            self.trainable = False  # the parts too
+        freeze_parts(self)
 
     def build(self, feature_shapes):
         """Build the shared head for feature maps of ``feature_shapes[0][-1]`` channels."""
