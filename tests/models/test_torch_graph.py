@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from frcnn.inference import predict
 from frcnn.inference.predict import RECORD_AFTER, Detector
 from frcnn.models.detector import DetectionModel, DetectionRule
 from tiny import tiny_network
@@ -60,6 +61,27 @@ def test_a_recorded_detector_follows_its_weights_and_its_rule():
     np.testing.assert_allclose(after.boxes, eager.boxes, atol=1e-4)
     detector.model.rule = DetectionRule(score=0.0, count=3)
     assert len(detector.detect(images[0])) == 3
+
+
+def test_the_shape_not_used_for_longest_is_forgotten(monkeypatch):
+    monkeypatch.setattr(predict, "RECORD_AFTER", 1)
+    monkeypatch.setattr(predict, "MOST_RECORDED", 2)
+    detector = lively_detector()
+    shapes = [np.zeros((64, width, 3), np.uint8) for width in (64, 96, 128)]
+
+    def recorded():
+        return [case[0][2] for case in detector._recorded]
+
+    for shape in shapes[:2]:
+        detector.detect(shape), detector.detect(shape)
+    assert recorded() == [64, 96]
+    detector.detect(shapes[0])
+    detector.detect(shapes[2]), detector.detect(shapes[2])
+    assert recorded() == [64, 128]
+    detector.detect(shapes[1])
+    assert recorded() == [64, 128]  # once is not often enough, again
+    detector.detect(shapes[1])
+    assert recorded() == [128, 96]
 
 
 def test_soft_nms_whose_turns_depend_on_the_data_is_not_recorded():

@@ -22,6 +22,9 @@ LOGGER = logging.getLogger(__name__)
 # Batches of one shape after which PyTorch records the network: recording takes as long as it then
 # saves in some dozens of batches.
 RECORD_AFTER = 16
+# Shapes that are recorded at a time: each recording has its own copy of the weights. A server's
+# batches on the canvases of a training take twelve.
+MOST_RECORDED = 12
 
 
 class Detector(PictureDetector):
@@ -75,8 +78,14 @@ class Detector(PictureDetector):
     def _recording(self, case: Hashable, images, sizes) -> Callable | None:
         """The network's recorded operations for batches like this one, once there were enough."""
         self._seen[case] += 1
-        if self._seen[case] <= RECORD_AFTER or case in self._recorded:
-            return self._recorded.get(case)
+        if case in self._recorded:
+            self._recorded[case] = self._recorded.pop(case)  # used last, forgotten last
+            return self._recorded[case]
+        if self._seen[case] <= RECORD_AFTER:
+            return None
+        if len(self._recorded) == MOST_RECORDED:
+            forgotten = next(iter(self._recorded))
+            del self._recorded[forgotten], self._seen[forgotten]
         from frcnn.models.torch_graph import RecordedGraph
 
         def function(images, sizes):
