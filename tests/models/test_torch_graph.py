@@ -67,21 +67,22 @@ def test_the_shape_not_used_for_longest_is_forgotten(monkeypatch):
     monkeypatch.setattr(predict, "RECORD_AFTER", 1)
     monkeypatch.setattr(predict, "MOST_RECORDED", 2)
     detector = lively_detector()
-    shapes = [np.zeros((64, width, 3), np.uint8) for width in (64, 96, 128)]
+    sizes = (64, 64), (64, 96), (96, 64)
+    shapes = [np.zeros((*size, 3), np.uint8) for size in sizes]
 
     def recorded():
-        return [case[0][2] for case in detector._recorded]
+        return [sizes.index(case[0][1:3]) for case in detector._recorded]
 
     for shape in shapes[:2]:
         detector.detect(shape), detector.detect(shape)
-    assert recorded() == [64, 96]
+    assert recorded() == [0, 1]
     detector.detect(shapes[0])
     detector.detect(shapes[2]), detector.detect(shapes[2])
-    assert recorded() == [64, 128]
+    assert recorded() == [0, 2]
     detector.detect(shapes[1])
-    assert recorded() == [64, 128]  # once is not often enough, again
+    assert recorded() == [0, 2]  # once is not often enough, again
     detector.detect(shapes[1])
-    assert recorded() == [128, 96]
+    assert recorded() == [2, 1]
 
 
 def test_soft_nms_whose_turns_depend_on_the_data_is_not_recorded():
