@@ -35,10 +35,6 @@ class Audit:
     json: Annotated[str | None, arg(metavar="FILE")] = None
     strict: bool = False
 
-    def __post_init__(self):
-        if self.size is not None and not 32 <= self.size <= 10_000:
-            raise UserError(f"--size must be in 32..10,000. Received: {self.size}.")
-
 
 @dataclass(frozen=True)
 class ConvertData:
@@ -65,6 +61,8 @@ def audit(arguments: Audit) -> None:
     """Look through the data, print what was found, write the JSON."""
     from frcnn.apps.auditing import audit_data, print_audit
 
+    if arguments.size is not None and not 32 <= arguments.size <= 10_000:
+        raise UserError(f"--size must be in 32..10,000. Received: {arguments.size}.")
     check_json(arguments.json, arguments.data)
     found = audit_data(arguments.data, arguments.preset, arguments.size, arguments.split)
     print_audit(found)

@@ -93,7 +93,10 @@ class Predict:
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
-    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE|FOLDER")]
+    images: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="IMAGE|FOLDER...", help_behavior_hint="(one or more)"),
+    ]
     score: float = 0.5
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None

@@ -132,9 +132,7 @@ class Run:
             UserError: there is no run in the folder; its configuration cannot be read.
         """
         if not self.config_file.is_file():
-            raise UserError(
-                f"There is no run to resume in {self.folder}: it has no {self.config_file.name}."
-            )
+            raise UserError(f"{self.folder} is no run folder: it has no {self.config_file.name}.")
         return replace(Config.from_toml(self.config_file), out=str(self.folder))
 
     def write_history(self, rows: list[dict[str, float]]) -> None:

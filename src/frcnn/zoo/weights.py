@@ -31,6 +31,7 @@ from frcnn.zoo.transfer import transfer
 VGG16_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_SUFFIXES = (".h5", ".hdf5")
 FILE_SUFFIXES = (*TORCH_SUFFIXES, *KERAS_SUFFIXES, ".keras")
+OTHERS = ("imagenet", "none", "a .pth, .safetensors or .h5 file")  # than trained detectors
 
 
 def find_weights(preset: str, weights: str) -> None:
@@ -52,7 +53,7 @@ def find_weights(preset: str, weights: str) -> None:
         return
     elif Path(weights).suffix.lower() not in FILE_SUFFIXES:
         with _named(weights):
-            model_file(weights)
+            model_file(weights, OTHERS)
     elif not Path(weights).is_file():
         raise UserError(f"--weights {weights}: there is no such file.")
 
@@ -86,7 +87,7 @@ def load_weights(
             return _torch_file(network, preset, weights, classes)
         if suffix in KERAS_SUFFIXES:
             return _keras_file(network, preset, Path(weights))
-        model = open_model(weights)
+        model = open_model(weights, OTHERS)
         return transfer(network, classes, model.network, model.classes, weights)
 
 
