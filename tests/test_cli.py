@@ -247,6 +247,14 @@ def test_a_backend_that_keras_misses_is_a_sentence(backend, monkeypatch):
         (["train", "--resume", "nowhere"], "nowhere is no run folder: it has no config.toml"),
         (["train", "--resume=nowhere"], "nowhere is no run folder"),
         (["report", "nowhere"], "nowhere is no run folder"),
+        (["predict", "nowhere", "film.mp4"], "There is no file film.mp4"),
+        (["predict", "nowhere", "camera:99"], "No camera 99 was found"),
+        (["predict", "nowhere", "voc"], "voc/JPEGImages does: name that"),
+        (["predict", "nowhere", "voc", "--out", "file"], "file is a file; --out names a folder"),
+        (["train", "voc", "--out", "file"], "file is a file; --out names a folder"),
+        (["train", "voc/Annotations"], "is inside a VOC folder: name voc"),
+        (["train", "voc", "--preset", "resnet50"], "Did you mean resnet50_c4, resnet50_fpn, "),
+        (["convert-data", "voc", "voc/x", "--to", "csv"], "voc/x is inside voc, which is read"),
         (["export", "x.onnx", "--format", "onnx"], "x.onnx is already exported: name the run"),
         (["predict", "nowhere", "nothing.jpg"], "no file or folder nothing.jpg"),
         (["predict", "nowhere", "a.jpg", "--score", "50"], "--score is a share, from 0 to 1"),
@@ -257,6 +265,8 @@ def test_a_backend_that_keras_misses_is_a_sentence(backend, monkeypatch):
 )
 def test_a_mistake_is_one_message_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    write_voc(tmp_path / "voc", 2)
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -336,7 +346,7 @@ def test_train_evaluate_predict(tmp_path, monkeypatch, capsys):
     assert "--tiles must be in 32..100,000. Received: 8." in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:  # a file stands where the folder should
         main(["predict", "run", "voc/JPEGImages/001.png", "--out", "found.json"])
-    assert caught.value.code == 2 and "Error: found.json: File exists" in capsys.readouterr().err
+    assert caught.value.code == 2 and "found.json is a file; --out names" in capsys.readouterr().err
     assert rows[0]["image"] == "voc/JPEGImages/001.png"
     assert isinstance(rows[0]["detections"], list)
 

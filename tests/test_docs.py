@@ -97,6 +97,8 @@ def words_of(line: str) -> list[str]:
 )
 def test_commands_and_programs_run(page, reader):
     names = {"DATA": "DATA", "PICTURE": "PICTURES/000.png"}
+    if 'load("RUN")' in page.read_text("utf-8"):
+        main(words_of("frcnn train DATA --epochs 1 --size 64 --batch 2 --out RUN"))
     for language, text in BLOCK.findall(page.read_text("utf-8")):
         if language == "python":
             for large, small in SMALL_PROGRAM.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -79,6 +80,8 @@ def convert_data(arguments: ConvertData) -> None:
     from frcnn.data.faults import describe_faults
     from frcnn.data.writing import write_dataset
 
+    if Path(arguments.data).resolve() in Path(arguments.out).resolve().parents:
+        raise UserError(f"{arguments.out} is inside {arguments.data}, which is read: name another.")
     with counting("checking pictures", None) as advance:
         splits = open_all_splits(arguments.data, arguments.split, arguments.strict, advance)
     faults = dict.fromkeys(fault for dataset in splits.values() for fault in dataset.faults)

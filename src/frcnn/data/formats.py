@@ -22,6 +22,7 @@ EXPECTED = (
     "beside their pictures; "
     "or a .csv file of boxes, or a folder of them"
 )
+VOC_FOLDERS = ("Annotations", "JPEGImages")
 _SHOWN = 8  # names of what a folder holds
 
 
@@ -34,6 +35,8 @@ def find_source(path: Path) -> Source:
     Raises:
         DataError: there is none, or its description cannot be used.
     """
+    if path.name in VOC_FOLDERS and all((path.parent / each).is_dir() for each in VOC_FOLDERS):
+        raise DataError(f"{path}: is inside a VOC folder: name {path.parent}")
     for look in (voc_source, coco_source, yolo_source, voc_folders_source, csv_source):
         source = look(path)
         if source is not None:

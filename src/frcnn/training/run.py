@@ -105,7 +105,9 @@ class Run:
 
     @classmethod
     def refuse_earlier(cls, config: Config) -> None:
-        """Raise a ``UserError`` if the folder that is named holds an earlier run's models."""
+        """Raise a ``UserError`` if the folder that is named is a file, or holds earlier models."""
+        if config.out and Path(config.out).is_file():
+            raise UserError(f"{config.out} is a file; --out names a folder.")
         if config.out is None or config.overwrite:
             return
         run = cls(config.out)

@@ -11,7 +11,11 @@ import keras
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.zoo.download import fetch
-from frcnn.zoo.efficientnet_lite import load_efficientnet_lite0, load_efficientnet_lite2
+from frcnn.zoo.efficientnet_lite import (
+    efficientnet_lite2_file,
+    load_efficientnet_lite0,
+    load_efficientnet_lite2,
+)
 from frcnn.zoo.keras_applications import build_extractor
 from frcnn.zoo.keras_h5 import load_vgg16, read_keras_h5, resnet_layer_names
 from frcnn.zoo.matching import MatchReport, load_by_name
@@ -46,6 +50,8 @@ def find_weights(preset: str, weights: str) -> None:
     """
     if weights == "imagenet":
         chosen = preset_of(preset)
+        if chosen.features.kind == "lite2":
+            efficientnet_lite2_file()
         if chosen.features.kind in ("keras", "torchvision"):
             with _named(weights):
                 _features_file(chosen)
