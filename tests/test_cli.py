@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import frcnn
 from frcnn import cli
-from frcnn.backend import PREFERENCE, choose_backend, explaining_a_missing_backend
+from frcnn.backend import PREFERENCE, choose_backend, importing_keras
 from frcnn.cli import COMMANDS, main, run_safely
 from frcnn.errors import UserError
 from frcnn.training.config import Config
@@ -81,7 +82,7 @@ def test_a_folder_that_cannot_be_made_keeps_nothing(tmp_path, monkeypatch, folde
     assert ("JAX_COMPILATION_CACHE_DIR" in os.environ) is (folder == "cache")
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "presets", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "plan", "presets", "demo"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -89,6 +90,23 @@ def test_every_command_explains_itself(command, capsys):
     text = capsys.readouterr().out
     assert "\nusage: frcnn " + command in "\n" + text
     assert " STR" not in text.split("\n\n")[0]  # positional arguments have names that say more
+    assert "None,quick" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["train"], "--resume RUN"),
+        (["train", "--resume"], "usage: frcnn train [-h] --resume RUN"),
+        (["report"], "RUN [DATA]"),
+        (["predict"], "until Ctrl-C. (one or more)"),
+        (["plan"], "usage: frcnn plan [-h] PRESET"),
+    ],
+)
+def test_help_says_what_can_be_given(arguments, shown, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--help"])
+    assert shown in " ".join(capsys.readouterr().out.replace("│", "").split())
 
 
 def test_a_reader_that_has_had_enough_is_no_error():
@@ -110,6 +128,33 @@ def test_importing_the_library_decides_nothing():
     code = "import os, frcnn; print(os.environ.get('KERAS_BACKEND'))"
     assert run("-c", code, backend=None).stdout.strip() == "None"
     assert run("-c", code, backend="jax").stdout.strip() == "jax"
+
+
+def test_names_that_need_keras_come_with_an_installed_backend():
+    code = (
+        "import importlib.util as u, os, sys; f = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else f(name, *a)\n"
+        "import frcnn; frcnn.Config; print('keras' in sys.modules, os.environ['KERAS_BACKEND'])"
+    )
+    assert run("-c", code, backend=None).stdout.strip() == "False tensorflow"
+    assert run("-c", code, backend="jax").stdout.strip() == "False jax"
+
+
+@pytest.mark.parametrize("name", ["pytorch", "Torch", "numpy", "openvino"])
+def test_a_backend_that_is_none_is_a_sentence(name, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    with pytest.raises(UserError, match=f"^KERAS_BACKEND is {name}; choose torch, jax or tens"):
+        choose_backend()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setenv("KERAS_TORCH_DEVICE", "cuda")
+    with pytest.raises(SystemExit) as ended:
+        main(["presets"])
+    assert ended.value.code == 2
+    assert "is cuda, but PyTorch sees no GPU: unset it" in capsys.readouterr().err
 
 
 def test_a_backend_is_chosen_and_named_only_where_none_is_set(monkeypatch):
@@ -180,9 +225,9 @@ def test_a_missing_backend_is_a_sentence(monkeypatch):
 def test_a_backend_that_keras_misses_is_a_sentence(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, backend, None)
     message = f"backend {backend}, which is not installed. Set the"
-    with pytest.raises(ImportError, match=message), explaining_a_missing_backend():
+    with pytest.raises(ImportError, match=message), importing_keras():
         importlib.import_module(backend)
-    with pytest.raises(ModuleNotFoundError, match="nonsense"), explaining_a_missing_backend():
+    with pytest.raises(ModuleNotFoundError, match="nonsense"), importing_keras():
         importlib.import_module("nonsense")
 
 
@@ -190,16 +235,38 @@ def test_a_backend_that_keras_misses_is_a_sentence(backend, monkeypatch):
     ("arguments", "message"),
     [
         (["train", "nowhere"], "nowhere"),
-        (["train", "nowhere", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "nowhere", "--epochs", "0"], "Error: --epochs must be at least 1"),
+        (["audit", "nowhere", "--size", "5"], "Error: --size must be in 32..10,000"),
+        (["train", "nowhere", "--epochs", "five"], "--epochs: expected a whole number, not 'five'"),
+        (["train", "nowhere", "--epochs", "5.5"], "see frcnn train --help"),
+        (["train", "nowhere", "--lr", "quick"], "--lr: expected a number, not 'quick'"),
+        (["train", "x", "--devices", "all"], "expected a whole number or auto, not 'all'"),
+        (["train", "nowhere", "--recipe", "quik"], "one of ('quick', 'standard', 'long')"),
+        (["train", "nowhere", "--resume", "run"], "--resume takes nothing but the run folder"),
+        (["train", "--resume", "run", "--epochs", "4"], "DATA --weights RUN --epochs N"),
+        (["train", "--resume", "nowhere"], "nowhere is no run folder: it has no config.toml"),
+        (["train", "--resume=nowhere"], "nowhere is no run folder"),
+        (["report", "nowhere"], "nowhere is no run folder"),
+        (["predict", "nowhere", "film.mp4"], "There is no file film.mp4"),
+        (["predict", "nowhere", "camera:99"], "No camera 99 was found"),
+        (["predict", "nowhere", "voc"], "voc/JPEGImages does: name that"),
+        (["predict", "nowhere", "voc", "--out", "file"], "file is a file; --out names a folder"),
+        (["train", "voc", "--out", "file"], "file is a file; --out names a folder"),
+        (["train", "voc/Annotations"], "is inside a VOC folder: name voc"),
+        (["train", "voc", "--preset", "resnet50"], "Did you mean resnet50_c4, resnet50_fpn, "),
+        (["convert-data", "voc", "voc/x", "--to", "csv"], "voc/x is inside voc, which is read"),
+        (["export", "x.onnx", "--format", "onnx"], "x.onnx is already exported: name the run"),
         (["predict", "nowhere", "nothing.jpg"], "no file or folder nothing.jpg"),
         (["predict", "nowhere", "a.jpg", "--score", "50"], "--score is a share, from 0 to 1"),
         (["predict", "nowhere", "a.jpg", "--score", "nan"], "Received: nan"),
-        (["evaluate", "nowhere", "nowhere"], "neither a run folder, a .keras file"),
+        (["evaluate", "nowhere", "nowhere"], "There is no file or folder nowhere. Check the sp"),
         (["presets", "--loud"], "--loud"),
     ],
 )
 def test_a_mistake_is_one_message_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    write_voc(tmp_path / "voc", 2)
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -279,7 +346,7 @@ def test_train_evaluate_predict(tmp_path, monkeypatch, capsys):
     assert "--tiles must be in 32..100,000. Received: 8." in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:  # a file stands where the folder should
         main(["predict", "run", "voc/JPEGImages/001.png", "--out", "found.json"])
-    assert caught.value.code == 2 and "Error: found.json: File exists" in capsys.readouterr().err
+    assert caught.value.code == 2 and "found.json is a file; --out names" in capsys.readouterr().err
     assert rows[0]["image"] == "voc/JPEGImages/001.png"
     assert isinstance(rows[0]["detections"], list)
 

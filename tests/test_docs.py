@@ -97,6 +97,8 @@ def words_of(line: str) -> list[str]:
 )
 def test_commands_and_programs_run(page, reader):
     names = {"DATA": "DATA", "PICTURE": "PICTURES/000.png"}
+    if 'load("RUN")' in page.read_text("utf-8"):
+        main(words_of("frcnn train DATA --epochs 1 --size 64 --batch 2 --out RUN"))
     for language, text in BLOCK.findall(page.read_text("utf-8")):
         if language == "python":
             for large, small in SMALL_PROGRAM.items():
@@ -109,6 +111,18 @@ def test_commands_and_programs_run(page, reader):
                 main(words_of(line))
 
 
+def test_names_of_frcnn_choose_the_backend_before_keras_is_imported():
+    """Where no backend is set, Keras would take TensorFlow, installed or not."""
+    for notebook in NOTEBOOKS:
+        cells = json.loads(notebook.read_text("utf-8"))["cells"]
+        code = "".join("".join(each["source"]) for each in cells if each["cell_type"] == "code")
+        assert 0 < code.index("frcnn.load") < code.index("import keras")
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if "import keras\n" in text:
+            assert 0 < text.index("from frcnn import") < text.index("import keras\n"), name_of(page)
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
 def test_notebooks_run(notebook, reader, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
@@ -118,6 +132,6 @@ def test_notebooks_run(notebook, reader, monkeypatch):
         if cell["cell_type"] != "code":
             continue
         assert not cell["outputs"] and cell["execution_count"] is None, "clear it before a commit"
-        text = "".join(cell["source"]).replace('"demo/run", "demo/data"', '"RUN", "DATA"')
+        text = "".join(cell["source"]).replace('"../demo/run", "../demo/data"', '"RUN", "DATA"')
         exec(compile(text, name_of(notebook), "exec"), names)
     assert names["RUN"] == "RUN"

@@ -25,7 +25,12 @@ def recorded(monkeypatch, tmp_path):
     """Call the training command; gives the configuration it would train with."""
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr("frcnn.training.train.train", lambda config, *_: seen.append(config))
+
+    def train(config, console, finish, begin):
+        seen.append(config)
+        begin(None)
+
+    monkeypatch.setattr("frcnn.training.train.train", train)
 
     def call(*arguments) -> Config:
         legacy.train_main([str(argument) for argument in arguments])
@@ -76,9 +81,13 @@ def test_no_pickle_is_written_or_read(recorded, tmp_path):
 
 def test_mistakes_are_sentences(recorded, tmp_path):
     data = write_voc(tmp_path / "voc", 2)
-    with pytest.raises(UserError, match="no configuration config.toml"):
+    with pytest.raises(
+        UserError, match="no trained model here: config.toml is missing.*Train first"
+    ):
         legacy.test_main(["-p", str(tmp_path)])
     recorded("-p", data, "--network", "vgg")
+    with pytest.raises(UserError, match="no trained model in model_frcnn: train first"):
+        legacy.measure_main(["-p", str(data)])
     with pytest.raises(UserError, match="--network resnet50 disagrees with config.toml: vgg16"):
         legacy.test_main(["-p", str(tmp_path), "--network", "resnet50"])
     with pytest.raises(UserError, match="reads a CSV file"):
@@ -86,6 +95,33 @@ def test_mistakes_are_sentences(recorded, tmp_path):
     (tmp_path / "boxes.csv").write_text("a.png,0,0,1,1,x\n")
     with pytest.raises(UserError, match="Add --parser simple"):
         recorded("-p", tmp_path / "boxes.csv", "--network", "vgg")
+
+
+def test_a_training_that_is_refused_leaves_what_was_trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = write_voc(tmp_path / "voc", 2)
+    (tmp_path / "config.toml").write_text("of an earlier training")
+    for bad in ("nothing.h5", "empty.h5"):
+        (tmp_path / "empty.h5").touch()
+        with pytest.raises(UserError, match="^--input_weight_path"):
+            legacy.train_main(["-p", str(data), "--network", "vgg", "--input_weight_path", bad])
+    with pytest.raises(UserError, match="--num_epochs must be at least 1"):
+        legacy.train_main(["-p", str(data), "--network", "vgg", "--num_epochs", "0"])
+    assert (tmp_path / "config.toml").read_text() == "of an earlier training"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("train", "resnet50 if left out"),
+        ("test", "the one trained"),
+        ("measure", "the one trained"),
+    ],
+)
+def test_help_says_which_network(script, words, capsys):
+    with pytest.raises(SystemExit):
+        getattr(legacy, f"{script}_main")(["--help"])
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def small_vgg16(path):
@@ -119,7 +155,7 @@ def test_the_three_commands_run_without_a_display(tmp_path):
         "train_frcnn.py", "--input_weight_path", "vgg.h5", "--network", "vgg",
         "--path", "voc", "--num_epochs", "1", "-n", "8", "--epoch_length", "2",
     )  # fmt: skip
-    assert "block1_conv1" in shown and "missing" in shown
+    assert "2 layers matched" in shown and "missing" in shown
     run("test_frcnn.py", "--network", "vgg", "--path", "voc/VOC2007/JPEGImages")
     assert len(list((tmp_path / "results_imgs").iterdir())) == 4
     assert "VOC07 mAP" in run("measure_map.py", "--path", "voc")

@@ -7,8 +7,9 @@
     detections = detector.detect("street.jpg", score=0.5)
     print(frcnn.evaluate(detector, frcnn.open_dataset("VOCdevkit/VOC2007", split="test")))
 
-Names are imported when they are first used, so that ``import frcnn`` is quick and the backend
-stays the user's choice (``KERAS_BACKEND``) until a name that needs Keras is touched.
+Names are imported when they are first used, so that ``import frcnn`` is quick. The first of them
+chooses the backend, of those that are installed, if Keras is not imported yet and
+``KERAS_BACKEND`` is not set.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ __all__ = [
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'frcnn' has no attribute {name!r}")
-    from frcnn.backend import explaining_a_missing_backend
+    from frcnn.backend import importing_keras
 
-    with explaining_a_missing_backend():
+    with importing_keras():
         home = importlib.import_module(f"frcnn.{_HOMES[name]}")
     return getattr(home, name)
 

@@ -1,9 +1,10 @@
-"""Which Keras backend runs; the command line decides before Keras is imported."""
+"""Which Keras backend runs; decided before Keras is imported."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,16 +24,12 @@ def choose_backend(needed: str | None = None) -> str | None:
         A sentence that says what was chosen, or None where the user chose.
 
     Raises:
-        UserError: the backend that was chosen is not installed, or none is.
+        UserError: what the user chose is no backend or is not installed, or none is.
     """
     chosen = os.environ.get("KERAS_BACKEND")
-    installed = [name for name in PREFERENCE if importlib.util.find_spec(name) is not None]
-    if chosen in PREFERENCE and chosen not in installed:
-        raise UserError(
-            f"KERAS_BACKEND is {chosen}, which is not installed. Install it with "
-            f"`pip install 'frcnn[{chosen}]'`, or unset KERAS_BACKEND to use another."
-        )
+    installed = _installed()
     if chosen:
+        _check_chosen(chosen, installed)
         return None
     if not installed:
         raise UserError(
@@ -52,13 +49,29 @@ def choose_backend(needed: str | None = None) -> str | None:
     return f"Backend: {installed[0]} (KERAS_BACKEND is not set{others})."
 
 
+def _installed() -> list[str]:
+    return [name for name in PREFERENCE if importlib.util.find_spec(name) is not None]
+
+
+def _check_chosen(chosen: str, installed: list[str]) -> None:
+    if chosen not in PREFERENCE:
+        raise UserError(f"KERAS_BACKEND is {chosen}; choose torch, jax or tensorflow.")
+    if chosen not in installed:
+        raise UserError(
+            f"KERAS_BACKEND is {chosen}, which is not installed. Install it with "
+            f"`pip install 'frcnn[{chosen}]'`, or unset KERAS_BACKEND to use another."
+        )
+
+
 @contextmanager
-def explaining_a_missing_backend() -> Iterator[None]:
-    """Say what to do where Keras, imported inside, finds no backend.
+def importing_keras() -> Iterator[None]:
+    """Import inside what may import Keras: on an installed backend, unless the user chose one.
 
     Raises:
-        ImportError: in place of the backend's ``ModuleNotFoundError``.
+        ImportError: in place of the ``ModuleNotFoundError`` of a backend that is not installed.
     """
+    if "keras" not in sys.modules and not os.environ.get("KERAS_BACKEND") and _installed():
+        os.environ["KERAS_BACKEND"] = _installed()[0]
     try:
         yield
     except ModuleNotFoundError as error:

@@ -9,8 +9,8 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
 import tyro
@@ -20,6 +20,7 @@ from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
 from frcnn.commands.output import speaks
+from frcnn.commands.parsing import parse
 from frcnn.commands.serving import Serve, serve
 from frcnn.commands.stopping import Terminated
 from frcnn.commands.training import (
@@ -28,6 +29,7 @@ from frcnn.commands.training import (
     Report,
     Resume,
     demo,
+    parse_train,
     plan,
     report,
     resume,
@@ -60,15 +62,8 @@ COMMANDS: dict[type, tuple[str, Callable]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # `frcnn train --resume RUN` takes nothing else: what to do is in the run's own file.
-    resumed = any(each.split("=")[0] == "--resume" for each in arguments)
-    left_out = Config if resumed else Resume
-    chosen = tyro.extras.subcommand_cli_from_dict(
-        {name: kind for kind, (name, _) in COMMANDS.items() if kind is not left_out},
-        prog="frcnn",
-        description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
-        args=arguments,
-    )
+    with telling_mistakes():
+        chosen = _parse(arguments)
     needed = FORMATS[chosen.format].backend if isinstance(chosen, Export) else None
     if needed == "torch":  # where it is recorded, whatever else the machine has
         os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
@@ -79,6 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[type(chosen)][1](chosen)
 
     run_safely(act, _needs_keras(chosen), needed)
+
+
+def _parse(arguments: Sequence[str]):
+    """What the words ask for, as one of the classes of ``COMMANDS``."""
+    kinds = {name: kind for kind, (name, _) in COMMANDS.items() if kind is not Resume}
+    name, *words = arguments or [""]
+    if name == "train":
+        return parse_train(words)
+    if name in kinds:
+        return parse(kinds[name], name, words)
+    return tyro.extras.subcommand_cli_from_dict(  # the list of commands
+        kinds,
+        prog="frcnn",
+        description="Faster R-CNN for Keras 3: train, evaluate and use a two-stage detector.",
+        args=arguments,
+    )
 
 
 def _needs_keras(arguments) -> bool:
@@ -98,17 +109,25 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     ``backend`` is the only one that will do, if there is such. Exit status: 2 for a user's
     mistake, 130 after Ctrl-C, 143 after SIGTERM where that ends in order; of a training 0.
     """
+    with telling_mistakes():
+        if keras:
+            notice = choose_backend(backend)
+            if notice and speaks():
+                print(notice, file=sys.stderr)
+            _check_torch_device()
+            _keep_compiled()
+            _leave_tensorflow_out()
+        action()
+
+
+@contextmanager
+def telling_mistakes() -> Iterator[None]:
+    """Tell a user's mistake in a sentence. Exit status: 2 after one, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names may have letters that a console lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        notice = choose_backend(backend) if keras else None
-        if notice and speaks():
-            print(notice, file=sys.stderr)
-        if keras:
-            _keep_compiled()
-            _leave_tensorflow_out()
-        action()
+        yield
         sys.stdout.flush()
     except BrokenPipeError:  # of `frcnn ... | head`: whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,6 +144,19 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
     except KeyboardInterrupt as error:
         print("Interrupted; what was finished is saved.", file=sys.stderr)
         sys.exit(143 if isinstance(error, Terminated) else 130)
+
+
+def _check_torch_device() -> None:
+    """Refuse a GPU that ``KERAS_TORCH_DEVICE`` asks for where PyTorch sees none."""
+    device = os.environ.get("KERAS_TORCH_DEVICE", "")
+    if os.environ.get("KERAS_BACKEND") != "torch" or not device.startswith("cuda"):
+        return
+    from frcnn.training.torch_launch import count_accelerators
+
+    if not count_accelerators():
+        raise UserError(
+            f"KERAS_TORCH_DEVICE is {device}, but PyTorch sees no GPU: unset it, or set it to cpu."
+        )
 
 
 def _leave_tensorflow_out() -> None:

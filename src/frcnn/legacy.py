@@ -7,7 +7,8 @@ folder takes the place of the weight file: its name is the weight file's without
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,19 +16,22 @@ from frcnn.errors import UserError
 from frcnn.training.config import Config
 
 PRESETS = {"vgg": "vgg16", "resnet50": "resnet50_c4"}
+FLAGS = {"--weights": "--input_weight_path", "--epochs": "--num_epochs", "--rois": "--num_rois"}
 SCORE = 0.5  # of the boxes that are drawn
 
 
 def train_main(arguments: Sequence[str] | None = None) -> None:
     """``train_frcnn.py``."""
-    parser = _parser("Train Faster R-CNN.", "the data: a VOC folder or a CSV file")
+    parser = _parser("Train Faster R-CNN.", "the data: a VOC folder or a CSV file", "resnet50")
     parser.add_argument("-o", "--parser", choices=("pascal_voc", "simple"), default="pascal_voc")
     parser.add_argument("--hf", action="store_true", help="mirror images at random")
     parser.add_argument("--vf", action="store_true", help="turn images upside down at random")
     parser.add_argument(
         "--rot", "--rot_90", action="store_true", help="turn images by 90 degrees at random"
     )
-    parser.add_argument("--num_epochs", type=int, default=2000)
+    parser.add_argument(
+        "--num_epochs", type=int, default=2000, help="passes over the data; 2000 if left out"
+    )
     parser.add_argument(
         "--epoch_length", type=int, help="images an epoch; left out: one pass over the data"
     )
@@ -48,7 +52,15 @@ def train_main(arguments: Sequence[str] | None = None) -> None:
     from frcnn.data.dataset import available_splits
 
     trainval = given.parser == "pascal_voc" and "trainval" in available_splits(given.path)
-    config = Config(
+    file = _config_file(given.config_filename)
+    with _naming_flags():
+        config = _train_config(given, trainval)
+        train(config, begin=lambda _: _write_config(config, file))
+    print(f"Configuration: {file}. Next: python test_frcnn.py --path IMAGES")
+
+
+def _train_config(given: argparse.Namespace, trainval: bool) -> Config:
+    return Config(
         data=given.path,
         preset=_preset(given.network or "resnet50"),
         weights=given.input_weight_path or "imagenet",
@@ -65,16 +77,28 @@ def train_main(arguments: Sequence[str] | None = None) -> None:
         out=str(Path(given.output_weight_path).with_suffix("")),
         overwrite=True,
     )
-    file = _config_file(given.config_filename)
+
+
+def _write_config(config: Config, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(config.to_toml(), "utf-8")
-    train(config)
-    print(f"Configuration: {file}. Next: python test_frcnn.py --path IMAGES")
+
+
+@contextmanager
+def _naming_flags() -> Iterator[None]:
+    """Name settings in errors as keras-frcnn does."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for ours, theirs in FLAGS.items():
+            message = message.replace(ours, theirs)
+        raise UserError(message) from error
 
 
 def test_main(arguments: Sequence[str] | None = None) -> None:
     """``test_frcnn.py``: draw the detections of a folder's pictures into ``results_imgs``."""
-    parser = _parser("Detect in pictures.", "a folder of pictures")
+    parser = _parser("Detect in pictures.", "a folder of pictures", "the one trained")
     given = parser.parse_args(arguments)
     config = _read_config(given)
 
@@ -89,7 +113,9 @@ def test_main(arguments: Sequence[str] | None = None) -> None:
 
 def measure_main(arguments: Sequence[str] | None = None) -> None:
     """``measure_map.py``: average precision on the test images."""
-    parser = _parser("Measure the mean average precision.", "the data, as given to training")
+    parser = _parser(
+        "Measure the mean average precision.", "the data, as given to training", "the one trained"
+    )
     parser.add_argument("-o", "--parser", choices=("pascal_voc", "simple"), default="pascal_voc")
     given = parser.parse_args(arguments)
     _check_parser(given.parser, given.path)
@@ -114,7 +140,7 @@ def _test_images(given, config: Config):
     return held_out
 
 
-def _parser(description: str, path: str) -> argparse.ArgumentParser:
+def _parser(description: str, path: str, network: str) -> argparse.ArgumentParser:
     """What the three scripts have in common."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("-p", "--path", required=True, help=path)
@@ -125,7 +151,7 @@ def _parser(description: str, path: str) -> argparse.ArgumentParser:
         default=32,
         help="RoIs an image that the second stage trains on; in use all proposals run at once",
     )
-    parser.add_argument("--network", choices=tuple(PRESETS), help="resnet50 if left out")
+    parser.add_argument("--network", choices=tuple(PRESETS), help=f"{network} if left out")
     parser.add_argument(
         "--config_filename",
         default="config.pickle",
@@ -163,7 +189,10 @@ def _read_config(given) -> Config:
                 f"{named} is a pickle, which can run any program when it is opened, so it is "
                 f"never read. Train again: the configuration is then written to {file}."
             )
-        raise UserError(f"There is no configuration {file}. Train first, with train_frcnn.py.")
+        raise UserError(
+            f"There is no trained model here: {file} is missing, which train_frcnn.py writes. "
+            "Train first, with train_frcnn.py."
+        )
     config = Config.from_toml(file)
     if given.network and PRESETS[given.network] != config.preset:
         raise UserError(f"--network {given.network} disagrees with {file}: {config.preset}.")
@@ -173,4 +202,11 @@ def _read_config(given) -> Config:
 def _run_folder(config: Config) -> str:
     if config.out is None:
         raise UserError("The configuration names no run folder: the setting 'out' is missing.")
+    from frcnn.training.run import Run
+
+    run = Run(config.out)
+    if not (run.best.is_file() or run.last.is_file()):
+        raise UserError(
+            f"There is no trained model in {config.out}: train first, with train_frcnn.py."
+        )
     return config.out

@@ -145,7 +145,7 @@ def test_load_takes_the_best_of_a_run_folder(tmp_path):
     (tmp_path / "best.keras").write_bytes(b"")
     with pytest.raises(UserError, match="best.keras"):
         frcnn.load(tmp_path)
-    with pytest.raises(UserError, match="neither a run folder"):
+    with pytest.raises(UserError, match="no file or folder .*an exported .onnx"):
         frcnn.load(tmp_path / "nothing")
 
 

@@ -263,7 +263,10 @@ def test_what_does_not_answer(monkeypatch):
     ):
         frames_of("rtsp://name:secret@127.0.0.1:9/x")
     assert "secret" not in str(caught.value)
-    with fenced(), pytest.raises(UserError, match="camera:99 cannot be opened"):
+    with (
+        fenced(),
+        pytest.raises(UserError, match="No camera 99 was found: there is no /dev/video99"),
+    ):
         frames_of("camera:99")
 
 

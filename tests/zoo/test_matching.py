@@ -26,15 +26,12 @@ def test_report_accounts_for_every_layer_and_name():
     assert report.left_over == ("d",)
     first, *rows = str(report).splitlines()
     assert first == ("some file: 1 layers matched, 1 mismatched, 1 missing, 1 names left over")
-    assert [row.split()[:2] for row in rows[:3]] == [
-        ["matched", "a"],
+    assert [row.split()[:2] for row in rows] == [
         ["mismatched", "b"],
         ["missing", "c"],
+        ["left", "over"],
     ]
-    assert "kernel has shape (2, 4), expected (2, 3)" in rows[1]
-    assert rows[3].split()[:3] == ["left", "over", "d"]
-    shortened = [row.split()[0] for row in report.brief().splitlines()]
-    assert shortened == ["some", "mismatched", "missing", "left"]
+    assert "kernel has shape (2, 4), expected (2, 3)" in rows[0] and " d " in rows[2]
 
 
 def test_matched_layers_are_filled_and_others_left_alone():

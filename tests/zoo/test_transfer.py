@@ -123,7 +123,7 @@ def test_nothing_in_common_is_an_error():
     ("weights", "said"),
     [
         ("nowhere.keras", "There is no model file nowhere.keras"),
-        ("nowhere", "neither a run folder"),
+        ("nowhere", "no file or folder nowhere. .*imagenet, none, a .pth"),
         ("nowhere.pth", "No weight file nowhere.pth"),
         ("NOWHERE.PTH", "No weight file NOWHERE.PTH"),
         ("torchvision:fasterrcnn_resnet51", "not known here"),
@@ -151,7 +151,7 @@ def test_what_is_no_file_is_left_for_later(weights):
 
 
 def test_a_run_that_is_missing_is_told_at_once(tmp_path):
-    with pytest.raises(UserError, match="--weights .*run: .* is neither a run folder"):
+    with pytest.raises(UserError, match="--weights .*run: There is no file or folder"):
         find_weights("efficientnet_lite0_fpn", str(tmp_path / "run"))
 
 

@@ -10,10 +10,10 @@ from frcnn.errors import UserError
 from frcnn.training import train as training
 from frcnn.training.config import Config
 from frcnn.training.run import Run
-from frcnn.training.train import Finished
+from frcnn.training.train import Begin, Finished
 
 
-def train(config: Config, console: Console | None = None) -> Run:
+def train(config: Config, console: Console | None = None, begin: Begin | None = None) -> Run:
     """Train a detector and leave a run folder, with a report in it.
 
     Ctrl-C ends the training after the step it comes in, with everything saved, and so does
@@ -22,6 +22,7 @@ def train(config: Config, console: Console | None = None) -> Run:
     Args:
         config: what to do.
         console: where to report; standard output if left out.
+        begin: called with the run once data and weights are accepted and its folder is made.
 
     Returns:
         The run: ``run.best`` and ``run.last`` are model files for ``frcnn.load``, ``run.report``
@@ -34,7 +35,7 @@ def train(config: Config, console: Console | None = None) -> Run:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
         SystemExit: after SIGTERM, likewise; of status 0.
     """
-    return training.train(config, console, _report)
+    return training.train(config, console, _report, begin)
 
 
 def resume(folder: str | Path, console: Console | None = None) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -35,10 +36,6 @@ class Audit:
     json: Annotated[str | None, arg(metavar="FILE")] = None
     strict: bool = False
 
-    def __post_init__(self):
-        if self.size is not None and not 32 <= self.size <= 10_000:
-            raise UserError(f"--size must be in 32..10,000. Received: {self.size}.")
-
 
 @dataclass(frozen=True)
 class ConvertData:
@@ -65,6 +62,8 @@ def audit(arguments: Audit) -> None:
     """Look through the data, print what was found, write the JSON."""
     from frcnn.apps.auditing import audit_data, print_audit
 
+    if arguments.size is not None and not 32 <= arguments.size <= 10_000:
+        raise UserError(f"--size must be in 32..10,000. Received: {arguments.size}.")
     check_json(arguments.json, arguments.data)
     found = audit_data(arguments.data, arguments.preset, arguments.size, arguments.split)
     print_audit(found)
@@ -81,6 +80,8 @@ def convert_data(arguments: ConvertData) -> None:
     from frcnn.data.faults import describe_faults
     from frcnn.data.writing import write_dataset
 
+    if Path(arguments.data).resolve() in Path(arguments.out).resolve().parents:
+        raise UserError(f"{arguments.out} is inside {arguments.data}, which is read: name another.")
     with counting("checking pictures", None) as advance:
         splits = open_all_splits(arguments.data, arguments.split, arguments.strict, advance)
     faults = dict.fromkeys(fault for dataset in splits.values() for fault in dataset.faults)

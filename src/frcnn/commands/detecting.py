@@ -95,7 +95,10 @@ class Predict:
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
-    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE|FOLDER")]
+    images: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="IMAGE|FOLDER...", help_behavior_hint="(one or more)"),
+    ]
     score: float = 0.5
     out: Annotated[str | None, arg(metavar="FOLDER")] = None
     json: Annotated[str | None, arg(metavar="FILE")] = None
@@ -178,6 +181,8 @@ def predict(arguments: Predict) -> None:
     if not 0 <= arguments.score <= 1:
         raise UserError(f"--score is a share, from 0 to 1. Received: {arguments.score}.")
     check_json(arguments.json, arguments.run, *arguments.images)
+    if arguments.out and Path(arguments.out).is_file() and not is_video(arguments.out):
+        raise UserError(f"{arguments.out} is a file; --out names a folder.")
     if any(map(is_video, arguments.images)):
         return _predict_video(arguments)
     if arguments.out and is_video(arguments.out) and not Path(arguments.out).is_dir():
@@ -201,6 +206,7 @@ def predict(arguments: Predict) -> None:
 def _predict_video(arguments: Predict) -> None:
     from frcnn.apps.video_predictions import video_file, write_video_predictions
     from frcnn.inference.load import load
+    from frcnn.inference.video import check_source
 
     source, *others = arguments.images
     if others or arguments.ray:
@@ -209,6 +215,7 @@ def _predict_video(arguments: Predict) -> None:
         raise UserError("--tiles, --overlap and --tta are for pictures: a video has none of them.")
     out = arguments.out or (None if arguments.json else "predictions")
     file = video_file(source, out) if out else None
+    check_source(source)  # a mistake in it is told before the detector is loaded
     detector = load(arguments.run)
     with ended_by_sigterm():
         done = write_video_predictions(

@@ -82,7 +82,13 @@ def export(arguments: Export) -> None:
     """Write the detector, compare it with the model, say how it compares."""
     from frcnn.apps.exporting import export_run
     from frcnn.export.wishes import Wishes
+    from frcnn.inference.artefact import is_artefact
 
+    if is_artefact(arguments.run):
+        raise UserError(
+            f"{arguments.run} is already exported: name the run folder or the .keras file that it "
+            "came from."
+        )
     wishes = Wishes(
         arguments.format, arguments.size, arguments.batch, arguments.images, arguments.int8
     )

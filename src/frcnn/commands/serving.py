@@ -42,16 +42,14 @@ class Serve:
     grace: float = 6.0
     proxy: Annotated[str | None, arg(metavar="ADDRESS")] = None
 
-    def __post_init__(self):
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"--port must be from 0 to 65535. Received: {self.port}.")
-
 
 def serve(arguments: Serve) -> None:
     """Serve until a signal ends it."""
     from frcnn.apps.serve.server import serve
     from frcnn.apps.serve.settings import MEBIBYTE, Settings
 
+    if not 0 <= arguments.port <= 65535:
+        raise UserError(f"--port must be from 0 to 65535. Received: {arguments.port}.")
     settings = Settings(
         token=os.environ.get(TOKEN) if arguments.token is None else arguments.token,
         batch=arguments.batch,

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from frcnn.commands.output import speaks
+from frcnn.commands.parsing import parse
 from frcnn.errors import UserError, printable
 from frcnn.training.config import Config
+
+
+@dataclass(frozen=True)
+class Train(Config):
+    """Train a detector: from labelled images to a run folder.
+
+    A training that ended early goes on with `frcnn train --resume RUN`, to what it would have
+    become: on the same machine and backend the same weights, bit for bit, if that computes
+    reproducibly.
+
+    Args:
+        resume: go on with the training in this run folder; given without DATA and other settings,
+            which its config.toml holds.
+    """
+
+    resume: Annotated[str | None, arg(metavar="RUN")] = None
+
+    def __post_init__(self):
+        """Nothing: the ``Config`` that is made of it is checked."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,7 @@ class Report:
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
-    data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
+    data: Annotated[Positional[str | None], arg(metavar="[DATA]")] = None
     split: Annotated[str | None, arg(metavar="NAME")] = None
     out: Annotated[str | None, arg(metavar="FILE")] = None
 
@@ -55,17 +75,11 @@ class Plan:
         remat: make the feature extractor's maps again for the gradients, as `frcnn train --remat`.
     """
 
-    preset: Positional[str]
+    preset: Annotated[Positional[str], arg(metavar="PRESET")]
     size: Annotated[int | None, arg(metavar="PIXELS")] = None
     batch: int = 16
     classes: int = 20
     remat: bool = False
-
-    def __post_init__(self):
-        for name, low in (("size", 32), ("batch", 1), ("classes", 1)):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"--{name} must be at least {low}. Received: {value}.")
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,25 @@ class Demo:
     """
 
     out: Annotated[str, arg(metavar="FOLDER")] = "demo"
+
+
+def parse_train(words: Sequence[str]) -> Config | Resume:
+    """What the words after `frcnn train` ask for: a training, or that one goes on.
+
+    Raises:
+        UserError: settings that cannot be used, or any beside ``--resume``.
+    """
+    if not any(word.split("=")[0] == "--resume" for word in words):
+        asked = parse(Train, "train", words)
+        return Config(**{each.name: getattr(asked, each.name) for each in fields(Config)})
+    if {"-h", "--help"} & set(words):
+        return parse(Resume, "train", ["--help"])
+    if len(words) != (1 if "=" in words[0] else 2) or not words[0].startswith("--resume"):
+        raise UserError(
+            "--resume takes nothing but the run folder; its config.toml says the rest. "
+            "To train a finished run further: frcnn train DATA --weights RUN --epochs N"
+        )
+    return parse(Resume, "train", words)
 
 
 def train(config: Config) -> None:
@@ -136,6 +169,10 @@ def plan(arguments: Plan) -> None:
     from frcnn.apps.planning import print_plan
 
     chosen = arguments
+    for name, low in (("size", 32), ("batch", 1), ("classes", 1)):
+        value = getattr(chosen, name)
+        if value is not None and value < low:
+            raise UserError(f"--{name} must be at least {low}. Received: {value}.")
     print_plan(chosen.preset, chosen.size, chosen.batch, chosen.classes, chosen.remat)
 
 

@@ -31,6 +31,7 @@ _READERS = (
     coco_splits_source,
     yolo_parts_source,
 )
+VOC_FOLDERS = ("Annotations", "JPEGImages")
 _SHOWN = 8  # names of what a folder holds
 
 
@@ -44,6 +45,8 @@ def find_source(path: Path) -> Source:
     Raises:
         DataError: there is none, or its description cannot be used.
     """
+    if path.name in VOC_FOLDERS and all((path.parent / each).is_dir() for each in VOC_FOLDERS):
+        raise DataError(f"{path}: is inside a VOC folder: name {path.parent}")
     for look in _READERS:
         source = look(path)
         if source is not None:

@@ -88,7 +88,7 @@ _KINDS = {
     ),
     "duplicate": (
         "Finding objects twice ({count:,} detections)",
-        "Lower the NMS threshold (DetectionRule's iou_threshold).",
+        "Lower the NMS threshold, by the lines of Python in docs/troubleshooting.md.",
     ),
     "background": (
         "Detecting background ({count:,} detections)",

@@ -118,7 +118,7 @@ def _quantise(content: bytes, model: DetectionModel, calibration: Batches) -> by
     except ModuleNotFoundError as error:
         raise UserError(
             f"8-bit LiteRT files need {error.name}, which is not installed. Install it with "
-            "`pip install ai-edge-quantizer`."
+            "`pip install 'frcnn[litert]'`."
         ) from error
     network = model.network
     rules = recipe_manager.RecipeManager()
@@ -180,7 +180,7 @@ def _interpreter(**options) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(
             "LiteRT files need its interpreter, which is not installed. Install it with "
-            "`pip install ai-edge-litert`."
+            "`pip install 'frcnn[litert]'`."
         ) from error
     with _quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*experimental_preserve_all_tensors")

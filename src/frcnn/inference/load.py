@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from frcnn.backend import explaining_a_missing_backend
+from frcnn.backend import importing_keras
 from frcnn.inference.artefact import is_artefact
 from frcnn.inference.pictures import PictureDetector
 
@@ -26,7 +26,7 @@ def load(reference: str | Path) -> PictureDetector:
         from frcnn.inference.runtime import open_artefact
 
         return open_artefact(reference)
-    with explaining_a_missing_backend():
+    with importing_keras():
         from frcnn.inference.predict import Detector
         from frcnn.zoo.references import open_model
-    return Detector(open_model(reference))
+    return Detector(open_model(reference, ["an exported .onnx or .xml file"]))

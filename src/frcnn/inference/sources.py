@@ -23,9 +23,11 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if is_picture(p.name))
             if not inside:
+                below = _folder_below(path)
+                hint = f"{below} does: name that" if below else "Name a folder that does"
                 raise UserError(
                     f"The folder {path} holds no pictures ({', '.join(SUFFIXES)}). "
-                    "Name a folder that does, or the picture files."
+                    f"{hint}, or the picture files."
                 )
             found.extend(inside)
         elif path.is_file():
@@ -35,3 +37,12 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     if not found:
         raise UserError("No pictures were named. Name picture files or folders of them.")
     return found
+
+
+def _folder_below(folder: Path) -> Path | None:
+    """The first folder with pictures that is in this one, or in a folder in it, by name."""
+    for pattern in ("*/", "*/*/"):
+        for each in sorted(folder.glob(pattern)):
+            if each.is_dir() and any(is_picture(file.name) for file in each.iterdir()):
+                return each
+    return None

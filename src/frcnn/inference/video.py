@@ -161,6 +161,15 @@ def open_video(source: str | os.PathLike) -> Iterator[Video]:
         yield _described(name, container, stream, live)
 
 
+def check_source(source: str | os.PathLike) -> None:
+    """Refuse what ``open_video`` would refuse without opening it.
+
+    Raises:
+        UserError: there is no such file or camera.
+    """
+    _place(str(source))
+
+
 def _shown(source: str) -> str:
     """The name for people: addresses without the password that is in them."""
     return printable(re.sub(r"//[^/@]*@", "//", source))
@@ -200,7 +209,10 @@ def _camera(number: int) -> tuple[str, dict[str, Any]]:
     if sys.platform not in _DEVICES:
         raise UserError("Cameras are read on Linux and macOS; record to a file and name that.")
     kind, pattern = _DEVICES[sys.platform]
-    return pattern.format(number), {"format": kind}
+    place = pattern.format(number)
+    if place.startswith("/dev/") and not os.path.exists(place):
+        raise UserError(f"No camera {number} was found: there is no {place}.")
+    return place, {"format": kind}
 
 
 def _upright(frame: Any) -> np.ndarray:

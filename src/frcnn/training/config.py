@@ -32,10 +32,6 @@ Wanted = int | Literal["auto"]  # devices of a machine
 class Config:
     """Train a detector: from labelled images to a run folder.
 
-    A training that ended early goes on with `frcnn train --resume RUN`, to what it would have
-    become: on the same machine and backend the same weights, bit for bit, if that computes
-    reproducibly.
-
     Args:
         data: a VOC root (itself, or with VOC2007/ and VOC2012/ below it); COCO: a .json file, or
             a folder with annotations/instances_*.json or SPLIT/_annotations.coco.json; YOLO: a
@@ -44,8 +40,9 @@ class Config:
         recipe: named settings for all that is left out and says so: quick, standard or long.
             Their docstrings, in frcnn.training.recipes, and docs/recipes.md say what to expect.
         preset: the architecture; `frcnn presets` lists them.
-        weights: where training starts: imagenet (features only), none, or a file: a .keras model
-            trained here, or the weights the preset's features come in (Keras .h5, .pth).
+        weights: where training starts: imagenet (features only); none; a trained detector: a run
+            folder, a .keras file, torchvision:NAME, hf://OWNER/NAME, or torchvision's .pth or
+            .safetensors file; or a file of ImageNet features: torchvision's, or Keras's .h5.
         train_split: the images to train on: a split of the data by its name (VOC: a file of
             ImageSets/Main). Left out: train if there is one, else trainval, else everything.
         val_split: the images to validate on, or none. Left out: val beside train if they share no

@@ -105,7 +105,9 @@ class Run:
 
     @classmethod
     def refuse_earlier(cls, config: Config) -> None:
-        """Raise a ``UserError`` if the folder that is named holds an earlier run's models."""
+        """Raise a ``UserError`` if the folder that is named is a file, or holds earlier models."""
+        if config.out and Path(config.out).is_file():
+            raise UserError(f"{config.out} is a file; --out names a folder.")
         if config.out is None or config.overwrite:
             return
         run = cls(config.out)
@@ -132,9 +134,7 @@ class Run:
             UserError: there is no run in the folder; its configuration cannot be read.
         """
         if not self.config_file.is_file():
-            raise UserError(
-                f"There is no run to resume in {self.folder}: it has no {self.config_file.name}."
-            )
+            raise UserError(f"{self.folder} is no run folder: it has no {self.config_file.name}.")
         return replace(Config.from_toml(self.config_file), out=str(self.folder))
 
     def write_history(self, rows: list[dict[str, float]]) -> None:

@@ -52,10 +52,16 @@ class Finished:
     seen: Seen | None
 
 
+Begin = Callable[[Run], None]
 Finish = Callable[[Finished, Console], None]
 
 
-def train(config: Config, console: Console | None = None, finish: Finish | None = None) -> Run:
+def train(
+    config: Config,
+    console: Console | None = None,
+    finish: Finish | None = None,
+    begin: Begin | None = None,
+) -> Run:
     """Train a detector and leave a run folder.
 
     Ctrl-C ends the training after the step it comes in, with everything saved, and so does
@@ -65,6 +71,7 @@ def train(config: Config, console: Console | None = None, finish: Finish | None 
         config: what to do.
         console: where to report; standard output if left out.
         finish: called after a training of one process that came to its end.
+        begin: called, in one process, once data and weights are accepted and the run folder made.
 
     Returns:
         The run: ``run.best`` and ``run.last`` are model files for ``frcnn.load``.
@@ -79,7 +86,7 @@ def train(config: Config, console: Console | None = None, finish: Finish | None 
     check_tracker(config.track)
     with open_devices(config.devices) as devices:
         console = _of_the_first(devices, console)
-        finished = _train(config, devices, console)
+        finished = _train(config, devices, console, begin)
     return _finish(finished, devices, console, finish)
 
 
@@ -89,7 +96,9 @@ def _finish(finished: Finished, devices: Devices, console: Console, finish: Fini
     return finished.run
 
 
-def _train(config: Config, devices: Devices, console: Console) -> Finished:
+def _train(
+    config: Config, devices: Devices, console: Console, begin: Begin | None = None
+) -> Finished:
     devices.share_of(config.batch)  # refuse what cannot be shared before anything is made
     devices.by_the_first(lambda: _refuse_early(config))
     splits = _open(config, console)
@@ -104,11 +113,10 @@ def _train(config: Config, devices: Devices, console: Console) -> Finished:
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
-        # Of what was made for this network, only what does not fit is news.
-        ours = config.weights == "imagenet" or config.weights.endswith(".keras")
-        text = report.brief() if ours else str(report)
-        console.print(f"Weights from {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Weights from {report}", highlight=False, markup=False, soft_wrap=True)
     run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
+    if begin and devices.first:
+        begin(run)
     config = replace(with_absolute_paths(config), out=str(run.folder))
     seen = _fit(config, run, network, batches, splits, devices, console, resumed=False)
     return Finished(run, splits, seen)
@@ -255,7 +263,10 @@ def _fit(
     batches.rows = devices.rows(config.batch, network.parts)
     devices.join(network)
     if place[0] == config.epochs or fitting.stopped_early:
-        fitting.say(f"The training in {run.folder} is complete: {place[0]} epochs.")
+        fitting.say(
+            f"The training in {run.folder} is complete: {place[0]} epochs. To train it further: "
+            f"frcnn train DATA --weights {run.folder} --epochs N"
+        )
         return None
     shared = f" on {devices.count} devices" if devices.count > 1 else ""
     fitting.say(

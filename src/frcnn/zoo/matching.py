@@ -35,20 +35,8 @@ class MatchReport:
     left_over: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Render a table, one line a layer or name, under a line of totals."""
-        return self._table(whole=True)
-
-    def brief(self) -> str:
-        """Render the totals, and of the table the lines that tell of no match."""
-        return self._table(whole=False)
-
-    def _table(self, whole: bool) -> str:
-        shapes = {
-            layer: " ".join("x".join(map(str, shape)) for shape in found)
-            for layer, found in self.matched.items()
-        }
-        rows = [("matched", layer, text) for layer, text in shapes.items() if whole]
-        rows += [("mismatched", layer, reason) for layer, reason in self.mismatched.items()]
+        """Render the totals, and below them a line for each layer or name that does not match."""
+        rows = [("mismatched", layer, reason) for layer, reason in self.mismatched.items()]
         rows += [("missing", layer, "not in the file") for layer in self.missing]
         rows += [("left over", name, "no such layer here") for name in self.left_over]
         widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]

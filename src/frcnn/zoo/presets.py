@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 
 from frcnn.errors import UserError
@@ -238,8 +239,10 @@ def preset(name: str) -> Preset:
     if name.startswith(APPLICATIONS):
         return _application(name.removeprefix(APPLICATIONS))
     if name not in PRESETS:
+        near = ", ".join(get_close_matches(name, PRESETS, n=3))
+        meant = f" Did you mean {near}?" if near else ""
         raise UserError(
-            f"There is no preset {name!r}. Choose one of: {', '.join(PRESETS)}; or "
+            f"There is no preset {name!r}.{meant} Choose one of: {', '.join(PRESETS)}; or "
             f"{APPLICATIONS}NAME, a network of keras.applications."
         )
     return PRESETS[name]

@@ -26,13 +26,14 @@ TORCHVISION = "torchvision:"
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
-def open_model(reference: str | Path) -> DetectionModel:
+def open_model(reference: str | Path, others: Sequence[str] = ()) -> DetectionModel:
     """The trained detector that a reference names.
 
     Args:
         reference: a run folder, of which the best model is taken; a ``.keras`` file;
             ``torchvision:NAME``, or the name of a preset that has a published detector;
             ``hf://owner/name``.
+        others: what else the caller takes, for the message that there is no such model.
 
     Raises:
         UserError: there is no such model, or it cannot be fetched or read.
@@ -44,7 +45,7 @@ def open_model(reference: str | Path) -> DetectionModel:
         return _published(_preset_of(text.removeprefix(TORCHVISION)))
     if is_published(text):
         return _published(text)
-    file = model_file(reference)
+    file = model_file(reference, others)
     return _checked(read_model(file), str(file))
 
 
@@ -82,8 +83,12 @@ def _unusable(origin: str, name: str, value: tuple) -> UserError:
     return UserError(f"{origin} holds a detector whose {name} cannot be used: {value!r:.100}.")
 
 
-def model_file(run: str | Path) -> Path:
+def model_file(run: str | Path, others: Sequence[str] = ()) -> Path:
     """The model that a run folder or a ``.keras`` file stands for: the best, else the last.
+
+    Args:
+        run: the folder or file.
+        others: as of ``open_model``.
 
     Raises:
         UserError: there is none.
@@ -92,10 +97,10 @@ def model_file(run: str | Path) -> Path:
     if run.suffix == ".keras":
         return run
     if not run.is_dir():
-        raise UserError(
-            f"{run} is neither a run folder, a .keras file, hf://OWNER/NAME nor one of "
-            f"{', '.join(_published_names())}."
-        )
+        taken = ["a run folder", "a .keras file", *others, "hf://OWNER/NAME", *_published_names()]
+        missing = f"There is no file or folder {run}. Check the spelling."
+        problem = f"{run} is a file of another kind." if run.exists() else missing
+        raise UserError(f"{problem} Name one of these: {', '.join(taken)}.")
     for name in (BEST, LAST):
         if (run / name).is_file():
             return run / name

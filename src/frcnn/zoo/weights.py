@@ -11,7 +11,11 @@ import keras
 from frcnn.errors import UserError
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.zoo.download import fetch
-from frcnn.zoo.efficientnet_lite import load_efficientnet_lite0, load_efficientnet_lite2
+from frcnn.zoo.efficientnet_lite import (
+    efficientnet_lite2_file,
+    load_efficientnet_lite0,
+    load_efficientnet_lite2,
+)
 from frcnn.zoo.keras_applications import build_extractor
 from frcnn.zoo.keras_h5 import load_vgg16, read_keras_h5, resnet_layer_names
 from frcnn.zoo.matching import MatchReport, load_by_name
@@ -31,6 +35,7 @@ from frcnn.zoo.transfer import transfer
 VGG16_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_SUFFIXES = (".h5", ".hdf5")
 FILE_SUFFIXES = (*TORCH_SUFFIXES, *KERAS_SUFFIXES, ".keras")
+OTHERS = ("imagenet", "none", "a .pth, .safetensors or .h5 file")  # than trained detectors
 
 
 def find_weights(preset: str, weights: str) -> None:
@@ -45,6 +50,8 @@ def find_weights(preset: str, weights: str) -> None:
     """
     if weights == "imagenet":
         chosen = preset_of(preset)
+        if chosen.features.kind == "lite2":
+            efficientnet_lite2_file()
         if chosen.features.kind in ("keras", "torchvision"):
             with _named(weights):
                 _features_file(chosen)
@@ -52,7 +59,7 @@ def find_weights(preset: str, weights: str) -> None:
         return
     elif Path(weights).suffix.lower() not in FILE_SUFFIXES:
         with _named(weights):
-            model_file(weights)
+            model_file(weights, OTHERS)
     elif not Path(weights).is_file():
         raise UserError(f"--weights {weights}: there is no such file.")
 
@@ -86,7 +93,7 @@ def load_weights(
             return _torch_file(network, preset, weights, classes)
         if suffix in KERAS_SUFFIXES:
             return _keras_file(network, preset, Path(weights))
-        model = open_model(weights)
+        model = open_model(weights, OTHERS)
         return transfer(network, classes, model.network, model.classes, weights)
 
 
