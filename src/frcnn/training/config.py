@@ -40,9 +40,9 @@ class Config:
         recipe: named settings for all that is left out and says so: quick, standard or long.
             Their docstrings, in frcnn.training.recipes, and docs/recipes.md say what to expect.
         preset: the architecture; `frcnn presets` lists them.
-        weights: where training starts: imagenet (features only); none; a trained detector: a run
-            folder, a .keras file, torchvision:NAME, hf://OWNER/NAME, or torchvision's .pth or
-            .safetensors file; or a file of ImageNet features: torchvision's, or Keras's .h5.
+        weights: where training starts: imagenet (features only); none; a detector: a run folder,
+            a .keras file, torchvision:NAME or hf://OWNER/NAME; torchvision's file of a detector or
+            of ImageNet features (.pth, .pt or .safetensors); or Keras's of ImageNet features (.h5).
         train_split: the images to train on: a split of the data by its name (VOC: a file of
             ImageSets/Main). Left out: train if there is one, else trainval, else everything.
         val_split: the images to validate on, or none. Left out: val beside train if they share no
