@@ -40,7 +40,7 @@ class FasterRCNN(keras.Model):
 
     ``x`` is ``{"images": uint8 or float (B, H, W, 3), RGB, 0..255, padded to a canvas;
     "sizes": int (B, 2), height and width of the valid part}``; ``y`` is ``{"boxes": float32
-    (B, G, 4), xyxy in canvas pixels; "labels": int32 (B, G)}``, both padded with -1.
+    (B, G, 4), xyxy in canvas pixels; "labels": int32 (B, G), from 0}``, both padded with -1.
 
     Args:
         preprocessing: images and sizes -> what the extractor was trained on.
