@@ -99,7 +99,7 @@ def test_every_command_explains_itself(command, capsys):
         (["train"], "--resume RUN"),
         (["train", "--resume"], "usage: frcnn train [-h] --resume RUN"),
         (["report"], "RUN [DATA]"),
-        (["predict"], "until Ctrl-C. (one or more)"),
+        (["predict"], "SIGTERM. (one or more)"),
         (["plan"], "usage: frcnn plan [-h] PRESET"),
     ],
 )
