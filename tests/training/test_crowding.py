@@ -38,7 +38,6 @@ def test_what_suffices_stays():
     assert enough_boxes(rule, proposals, 250)[1] == ProposalRule(6000, 1200)
 
 
-@pytest.mark.backend
 def test_a_training_on_crowded_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(crowding, "_SPARE", 100.0)  # of two objects
     data = write_voc(tmp_path / "voc", 4)
