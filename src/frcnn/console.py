@@ -25,6 +25,11 @@ def new_console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, force_jupyter=None if widgets else False)
 
 
+def say(console: Console, text: object) -> None:
+    """Print a sentence as it is, neither coloured, nor taken for markup, nor broken into lines."""
+    console.print(str(text), highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def counting(
     what: str, total: int | None, console: Console | None = None
@@ -68,6 +73,6 @@ def _lines(what: str, total: int | None, console: Console) -> Callable[[], None]
         if total is not None:
             left = (now - began) / done * max(total - done, 0)
             text = f"{what}: {done} of {total} in {now - began:.0f} s, about {left:.0f} s left"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(console, text)
 
     return advance

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from frcnn.console import counting, new_console
+from frcnn.console import counting, new_console, say
 from frcnn.data.anchor_fit import HIGH, LOW
 from frcnn.data.audit import Audit, audit, open_for_audit
 from frcnn.data.duplicates import look_at
@@ -45,7 +45,7 @@ def print_audit(found: Audit, console: Console | None = None) -> None:
     console.print(_table_of_splits(found.splits))
     console.print(_table_of_classes(found.splits))
     for line in [*_lines_of_objects(found), *_lines_of_findings(found)]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
 
 
 def _table_of_splits(splits: tuple[SplitFigures, ...]) -> Table:

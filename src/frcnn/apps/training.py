@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from frcnn.console import say
 from frcnn.errors import UserError
 from frcnn.training import train as training
 from frcnn.training.config import Config
@@ -52,4 +53,4 @@ def _report(finished: Finished, console: Console) -> None:
         text = f"Report: {path} (written in {seconds:.0f} s)."
     except (UserError, OSError) as error:
         text = f"The report was not written: {error} Try again: frcnn report {finished.run.folder}"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(console, text)

@@ -48,8 +48,9 @@ def read_yolo(
     """
     images = dict.fromkeys(_pictures(places, folders, report))
     files = {image: label_file(image) for image in images}
-    if not keypoints and _have_confidences(filter(None, files.values())):
-        keypoints, problem = True, "has labels whose rows end in a confidence, which is passed over"
+    confidences = not keypoints and _have_confidences(filter(None, files.values()))
+    if confidences:
+        problem = "has labels whose rows end in a confidence, which is passed over"
         report(Fault(places[0], problem, kind=Kind.READING))
     entries, labelled, numbers = [], 0, set()
     for image, file in files.items():
@@ -59,7 +60,7 @@ def read_yolo(
         labelled += 1
         rows = _rows(file, report)
         if rows is not None:
-            objects = tuple(_objects(file, rows, names, keypoints, numbers, report))
+            objects = tuple(_objects(file, rows, names, keypoints or confidences, numbers, report))
             entries.append(Entry(image, file, objects, shares=True))
     if entries and not labelled:
         expected = next(_label_files(entries[0].image))
@@ -188,7 +189,7 @@ def _objects(
     file: Path,
     rows: list[str],
     names: Mapping[int, str] | None,
-    keypoints: bool,
+    box_first: bool,
     numbers: set[int],
     report: Report,
 ) -> Iterator[Object]:
@@ -197,7 +198,7 @@ def _objects(
         if not row.strip():
             continue
         try:
-            number, box = _read_row(row.split(), names, keypoints, numbers)
+            number, box = _read_row(row.split(), names, box_first, numbers)
         except DataError as error:
             kind = error.kind or Kind.OBJECT
             report(Fault(file, f"line {line} {error}", boxes=1, kind=kind))
@@ -207,7 +208,7 @@ def _objects(
 
 
 def _read_row(
-    cells: list[str], names: Mapping[int, str] | None, keypoints: bool, numbers: set[int]
+    cells: list[str], names: Mapping[int, str] | None, box_first: bool, numbers: set[int]
 ) -> tuple[int, Box]:
     """A row's class number, which goes into ``numbers`` too, and its box, xyxy in shares."""
     number, *values = (_number(cell) for cell in cells)
@@ -219,14 +220,14 @@ def _read_row(
             f"has class {int(number)}, but classes are named for {min(names)} to {max(names)} only"
         )
         raise DataError(problem, Kind.UNKNOWN_CLASS)
-    if len(values) != 4 and not keypoints and (len(values) < 6 or len(values) % 2):
+    if len(values) != 4 and not box_first and (len(values) < 6 or len(values) % 2):
         raise DataError(
             f"has {plural(len(cells), 'number')}; expected 5 (class, centre x and y, width, "
             "height), or a class and a polygon of 3 points or more"
         )
     if len(values) < 4:
         raise DataError(f"has {plural(len(cells), 'number')}; expected 5 and keypoints")
-    values = values[:4] if keypoints else values
+    values = values[:4] if box_first else values
     beyond = [value for value in values if abs(value) > _MOST]
     if beyond:
         problem = f"has {beyond[0]:g}, which is no share of the picture (0 to 1)"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from frcnn.console import say
 from frcnn.data.batching import DetectionBatches, FollowEpochs
 from frcnn.data.dataset import Dataset
 from frcnn.errors import disk_reason
@@ -101,7 +102,7 @@ class Fitting:
 
     def say(self, text: str) -> None:
         """Report a sentence."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, text)
 
     def begin(self, classes: Sequence[str]) -> None:
         """Save the first training batch as a picture, and the state before the first step."""

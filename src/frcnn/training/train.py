@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from frcnn.console import counting, new_console
+from frcnn.console import counting, new_console, say
 from frcnn.data.batching import DetectionBatches
 from frcnn.data.resizing import Size, long_side, plan_canvases
 from frcnn.inference.predict import Detector
@@ -110,10 +110,10 @@ def _train(
     working = working_of(config.preset, config.size, network.rpn.anchors)
     few = few_steps(config.epochs, len(batches))
     for sentence in filter(None, (*warnings_of(splits, working), few)):
-        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"Note: {sentence}")
     report = load_weights(network, config.preset, config.weights, splits.train.classes)
     if report is not None:
-        console.print(f"Weights from {report}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"Weights from {report}")
     run = Run(devices.by_the_first(lambda: str(Run.create(config)[0].folder)))
     if begin and devices.first:
         begin(run)
@@ -146,11 +146,9 @@ def resume(folder: str | Path, console: Console | None = None, finish: Finish | 
         console = _of_the_first(devices, console)
         if not devices.by_the_first(run.state.exists):
             devices.by_the_first(run.refuse_lost_state)
-            console.print(
+            say(
+                console,
                 f"No state was saved in {folder} yet: the training starts again.",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
             )
             finished = _train(replace(config, overwrite=True), devices, console)
         else:
@@ -210,7 +208,7 @@ def _planned_parts(
         with devices.apart():
             memory = measure_step(build, canvas, batches.max_boxes, share, kind)
         found = plan_steps(memory.with_copies(copies), share, room)
-        console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+        say(console, found)
         return found.parts
 
     return devices.by_the_first(plan)
@@ -240,7 +238,7 @@ def _fit(
             shown = _network(config, splits, "float32")
     rule, sentence = make_room(shown, chosen.rule, splits)
     if sentence is not None:
-        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"Note: {sentence}")
     detector = _detector(shown, splits, batches, rule)
     peak = chosen.lr * config.batch if config.lr is None else config.lr
     network.label_smoothing = config.label_smoothing
@@ -282,10 +280,10 @@ def _fit(
 
 
 def _report_data(splits: Splits, console: Console) -> None:
-    console.print(splits.train.summary(), highlight=False, markup=False, soft_wrap=True)
+    say(console, splits.train.summary())
     if splits.validation is not None and splits.validation.faults:
-        console.print(splits.validation.summary(), highlight=False, markup=False, soft_wrap=True)
-    console.print(splits.note, highlight=False, markup=False, soft_wrap=True)
+        say(console, splits.validation.summary())
+    say(console, splits.note)
 
 
 def _batches(config: Config, splits: Splits) -> DetectionBatches:
