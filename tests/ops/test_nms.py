@@ -41,7 +41,7 @@ def assert_keeps(result, expected, max_outputs):
 def implementation(request, monkeypatch):
     """The portable suppression, and on PyTorch the kernel of torchvision before it."""
     if request.param == "tiled":
-        monkeypatch.setattr(nms_module, "_installed", lambda package: False)
+        monkeypatch.setattr(nms_module, "installed", lambda package: False)
     return request.param
 
 

@@ -38,7 +38,7 @@ def torch_boxes(boxes):
 def implementation(request, monkeypatch):
     """The sum of gathered cells, and on PyTorch the embedding bag before it."""
     if request.param == "portable":
-        monkeypatch.setattr(roi, "_embedding_bag_serves", lambda table: False)
+        monkeypatch.setattr(roi, "_torch_sum_serves", lambda table: False)
     return request.param
 
 

@@ -62,6 +62,22 @@ class Detector(PictureDetector):
         """Compiled backends would compile again for a smaller last batch."""
         return keras.config.backend() != "torch"
 
+    def batch_memory(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Memory that a GPU reads by itself, kept and used again by PyTorch."""
+        if not self._on_gpu:
+            return super().batch_memory(shape, dtype)
+        import torch
+
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
+
+    @property
+    def _on_gpu(self) -> bool:
+        """Whether PyTorch runs the network on a GPU of NVIDIA's."""
+        return (
+            keras.config.backend() == "torch"
+            and self.model.network.variables[0].value.device.type == "cuda"
+        )
+
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on prepared pictures, as ``PictureDetector`` says."""
         rules = self.model.rule, self.model.network.rpn.inference_rule

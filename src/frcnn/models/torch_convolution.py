@@ -35,7 +35,7 @@ def convolve_view(layer, inputs, make_kernel, bias, activation):
     import torch
     import torch.nn.functional as F
 
-    view, whole = inputs.permute(0, 3, 1, 2), make_kernel().contiguous()
+    view, whole = inputs.permute(0, 3, 1, 2), _arranged(make_kernel())
     groups = view.shape[1] // whole.shape[1]
     view, kernel, padding = _pad(layer, view, whole, groups > 1)
     with _remade(kernel, make_kernel) if kernel is whole else nullcontext():
@@ -88,9 +88,17 @@ def _remade(kernel, make_kernel) -> AbstractContextManager:
         if saved is not None:
             return saved
         with torch.no_grad():
-            return make_kernel().contiguous()
+            return _arranged(make_kernel())
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
+def _arranged(kernel):
+    """A kernel (C_out, C_in, k, k) in the order of values that convolutions would else make."""
+    import torch
+
+    last = torch.channels_last if kernel.is_cuda else torch.contiguous_format
+    return kernel.contiguous(memory_format=last)
 
 
 def relu_of(x):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
 from typing import Any
 
@@ -12,7 +10,7 @@ from keras import ops
 
 from frcnn.ops.boxes import pairwise_iou
 from frcnn.ops.rounding import float32_below
-from frcnn.ops.torch_operators import operators
+from frcnn.ops.torch_operators import installed, operators, runs_triton
 
 # Boxes looked at together. A tile is compared with every box kept so far and with itself.
 TILE = 256
@@ -157,16 +155,11 @@ def _suppress_within(overlaps, alive):
 def torch_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):
     """``nms`` on PyTorch: by our kernels on a GPU, else by torchvision's if it is installed."""
     suppress = portable_nms
-    if boxes.is_cuda and _installed("triton"):
+    if runs_triton(boxes):
         from frcnn.ops.triton_nms import triton_nms as suppress
-    elif _installed("torchvision"):
+    elif installed("torchvision"):
         suppress = _torchvision_nms
     return suppress(boxes, scores, usable, groups, iou_threshold, max_outputs)
-
-
-@functools.cache
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def _torchvision_nms(boxes, scores, usable, groups, iou_threshold, max_outputs):

@@ -19,7 +19,7 @@ from keras import ops
 from frcnn.ops.boxes import area
 from frcnn.ops.roi_pool import roi_pool
 from frcnn.ops.rounding import divide
-from frcnn.ops.torch_operators import exporting, operators
+from frcnn.ops.torch_operators import exporting, operators, runs_triton
 
 __all__ = ["pyramid_level", "pyramid_roi_align", "roi_align", "roi_pool"]
 
@@ -120,7 +120,7 @@ def portable_align(
 
     ``summed`` is what does the work of ``weighted_sum`` in its place, if given.
     """
-    batch, dtype = ops.shape(boxes)[0], features[0].dtype
+    batch = ops.shape(boxes)[0]
     shapes = [level.shape[1:] for level in features]
     table = [ops.reshape(level, (-1, level.shape[-1])) for level in features]  # [B * H_l * W_l, C]
     table = table[0] if len(table) == 1 else ops.concatenate(table, axis=0)
@@ -136,10 +136,8 @@ def portable_align(
     sizes = layout[..., :2]  # [B, R, 2], (width, height)
     at, weights = _taps(boxes, sizes, output_size, sampling_ratio, aligned)
     y = first[..., None, None] + at[:, :, 1] * sizes[..., :1, None]
-    total = (summed or weighted_sum)(
-        ops.cast(table, "float32"), y, at[:, :, 0], weights[:, :, 1], weights[:, :, 0]
-    )
-    return ops.cast(total, dtype)
+    summed = summed or weighted_sum
+    return summed(table, y, at[:, :, 0], weights[:, :, 1], weights[:, :, 0])
 
 
 def _taps(boxes, sizes, output_size, sampling_ratio, aligned):
@@ -178,27 +176,28 @@ def weighted_sum(table, y, x, y_weights, x_weights):
     """Sum of K x K table rows for every bin of every RoI, the work of RoIAlign.
 
     Args:
-        table: float32 ``[T, C]``, all cells.
+        table: ``[T, C]``, all cells.
         y: int32 ``[B, R, S, K]``, table row in which each row of cells starts.
         x: int32 ``[B, R, S, K]``, column of cells; a cell is found at y + x.
         y_weights: float32 ``[B, R, S, K]``.
         x_weights: float32 ``[B, R, S, K]``; a cell counts with the product of both.
 
     Returns:
-        float32 ``[B, R, S, S, C]``. One cell of each bin is gathered at a time, so no more than
-        a few tensors of this shape are materialised.
+        ``[B, R, S, S, C]`` in the table's dtype, computed in float32. One cell of each bin is
+        gathered at a time, so no more than a few tensors of this shape are materialised.
     """
-    if _embedding_bag_serves(table):
+    if _torch_sum_serves(table):
         return _torch_weighted_sum()(table, y, x, y_weights, x_weights)
-    total = 0.0
+    total, dtype = 0.0, table.dtype
+    table = ops.cast(table, "float32")
     for i, j in itertools.product(range(y.shape[-1]), range(x.shape[-1])):
         cells = y[..., :, None, i] + x[..., None, :, j]  # [B, R, S, S]
         weights = y_weights[..., :, None, i] * x_weights[..., None, :, j]
         total = total + ops.take(table, cells, axis=0) * weights[..., None]
-    return total
+    return ops.cast(total, dtype)
 
 
-def _embedding_bag_serves(table) -> bool:
+def _torch_sum_serves(table) -> bool:
     """Eager PyTorch only: compilers fuse the portable sum."""
     if keras.config.backend() != "torch":
         return False
@@ -209,42 +208,46 @@ def _embedding_bag_serves(table) -> bool:
 
 @functools.cache
 def _torch_weighted_sum():
-    """``weighted_sum`` as an embedding bag, which gathers and adds in one pass over the table.
+    """``weighted_sum`` in one pass over the table: an embedding bag, or our kernel on a GPU.
 
-    The gradient is an embedding bag too, transposed: each cell sums the bins that read it. So it
-    is deterministic and adds to every cell once, where PyTorch's own adds tap by tap.
+    The gradient is an embedding bag, transposed: each cell sums the bins that read it. So it is
+    deterministic and adds to every cell once, where PyTorch's own adds tap by tap.
     """
     import torch
     from torch.nn.functional import embedding_bag
 
     class WeightedSum(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, table, y, x, y_weights, x_weights):
-            cells, weights = _torch_taps(y, x, y_weights, x_weights)
-            ctx.save_for_backward(cells, weights)
-            ctx.length = len(table)
-            return _torch_bag(table.detach(), cells, weights).reshape(*_bins(y, x), -1)
+        def forward(ctx, table, *taps):
+            ctx.save_for_backward(*taps)
+            ctx.length, ctx.dtype = len(table), table.dtype
+            if runs_triton(table):
+                return operators().weighted_sum(table.detach(), *taps)
+            return torch_bag_sum(table.detach(), *taps)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx, gradient):
-            cells, weights = ctx.saved_tensors
+            cells, weights = _torch_taps(*ctx.saved_tensors)
             sorted_cells, order = torch.sort(cells.reshape(-1))
             rows = torch.arange(ctx.length, dtype=cells.dtype, device=cells.device)
             first = torch.searchsorted(sorted_cells, rows)  # of the taps of each cell
             bins = torch.div(order, cells.shape[1], rounding_mode="floor")
-            gradient = gradient.reshape(len(cells), -1)
+            gradient = gradient.reshape(len(cells), -1).float()
             weights = weights.reshape(-1).index_select(0, order)
             table = embedding_bag(bins, gradient, first, mode="sum", per_sample_weights=weights)
-            return table, None, None, None, None
+            return table.to(ctx.dtype), None, None, None, None
 
     return WeightedSum.apply
 
 
 def torch_bag_sum(table, y, x, y_weights, x_weights):
-    """``weighted_sum`` as an embedding bag without a gradient, for programs of PyTorch."""
+    """``weighted_sum`` as an embedding bag, without a gradient."""
+    from torch.nn.functional import embedding_bag
+
     cells, weights = _torch_taps(y, x, y_weights, x_weights)
-    return _torch_bag(table, cells, weights).reshape(*_bins(y, x), -1)
+    total = embedding_bag(cells, table.float(), mode="sum", per_sample_weights=weights)
+    return total.reshape(*y.shape[:-1], x.shape[-2], -1).to(table.dtype)
 
 
 def _torch_taps(y, x, y_weights, x_weights):
@@ -253,13 +256,3 @@ def _torch_taps(y, x, y_weights, x_weights):
     weights = y_weights[..., :, None, :, None] * x_weights[..., None, :, None, :]
     taps = y.shape[-1] * x.shape[-1]
     return cells.reshape(-1, taps), weights.reshape(-1, taps)
-
-
-def _torch_bag(table, cells, weights):
-    from torch.nn.functional import embedding_bag
-
-    return embedding_bag(cells, table, mode="sum", per_sample_weights=weights)
-
-
-def _bins(y, x):
-    return (*y.shape[:-1], x.shape[-2])

@@ -32,10 +32,9 @@ def roi_crop(features, boxes, output_size, spatial_scale):
     rows, row_weights = _taps(corners[..., 1], corners[..., 3], output_size, height)
     columns, column_weights = _taps(corners[..., 0], corners[..., 2], output_size, width)
     image = ops.arange(ops.shape(features)[0], dtype="int32")[:, None, None, None]
-    table = ops.cast(ops.reshape(features, (-1, channels)), "float32")  # [B * H * W, C]
+    table = ops.reshape(features, (-1, channels))  # [B * H * W, C]
     rows = (image * height + rows) * width
-    pooled = weighted_sum(table, rows, columns, row_weights, column_weights)
-    return ops.cast(pooled, features.dtype)
+    return weighted_sum(table, rows, columns, row_weights, column_weights)
 
 
 def _taps(start, end, output_size, length):

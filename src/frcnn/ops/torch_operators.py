@@ -1,14 +1,17 @@
-"""NMS and RoIAlign as single operators of a PyTorch graph.
+"""NMS, RoIAlign and our own kernels as single operators of a PyTorch graph.
 
 How much suppression there is to do depends on the data at every turn, which no tracer or compiler
 can follow: to them NMS is one node, always. A deployment format has its own operators for both, far
 faster than what an exporter would make of our code: while ``torch.export`` traces RoIAlign is one
-node too. The writer of a format translates them or takes them apart. PyTorch is imported where it
-is needed.
+node too. The writer of a format translates them or takes them apart. On a GPU two more are kernels
+of ours, which a tracer would not see: RoIAlign's sum, and what follows a convolution. PyTorch is
+imported where it is needed.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from typing import Any
 
 import keras
@@ -26,6 +29,11 @@ ROI_ALIGN = (
     "int sampling_ratio, bool aligned) -> Tensor"
 )
 
+WEIGHTED_SUM = (
+    "(Tensor table, Tensor y, Tensor x, Tensor y_weights, Tensor x_weights) -> Tensor"
+)
+FINISH = "(Tensor(a!) x, Tensor? bias, Tensor? other, float low, float high) -> ()"
+
 
 def exporting() -> bool:
     """Whether ``torch.export`` is tracing."""
@@ -37,8 +45,19 @@ def exporting() -> bool:
     return getattr(torch.compiler, "is_exporting", bool)()
 
 
+def runs_triton(tensor) -> bool:
+    """Whether our kernels serve for a tensor: it lies on a GPU, and PyTorch's build has Triton."""
+    return tensor.is_cuda and installed("triton")
+
+
+@functools.cache
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
 def operators() -> Any:
-    """``torch.ops.frcnn`` with ``nms``, ``soft_nms`` and ``roi_align``."""
+    """``torch.ops.frcnn``: ``nms``, ``soft_nms``, ``roi_align``, ``weighted_sum``, ``finish``."""
     import torch
 
     return torch.ops.frcnn
@@ -80,17 +99,58 @@ def _roi_align_like(features, boxes, levels, scales, output_size, sampling_ratio
     return features[0].new_empty((*levels.shape, output_size, output_size, channels))
 
 
+def _weighted_sum(*arguments):
+    from frcnn.ops.triton_sum import triton_weighted_sum
+
+    return triton_weighted_sum(*arguments)
+
+
+def _weighted_sum_like(table, y, x, y_weights, x_weights):
+    return table.new_empty((*y.shape[:-1], x.shape[-2], table.shape[1]))
+
+
+def _finish(x, bias, other, low, high):
+    """Add to a map, in its place, a bias (C,) and another map, and clip it to low..high.
+
+    Args:
+        x: (B, C, H, W), best with channels-last strides.
+        bias: (C,) or None.
+        other: as ``x``, or None.
+        low: least value.
+        high: largest value.
+    """
+    import torch
+
+    last = torch.channels_last
+    if runs_triton(x) and x.is_contiguous(memory_format=last):
+        from frcnn.ops.triton_finish import triton_finish
+
+        other = None if other is None else other.contiguous(memory_format=last)
+        triton_finish(x, bias, other, low, high)
+        return
+    for term in (None if bias is None else bias[:, None, None], other):
+        if term is not None:
+            x.add_(term)
+    x.clamp_(low, high)
+
+
+def _finish_like(x, bias, other, low, high):
+    return None
+
+
 def _define() -> None:
     """Tell PyTorch of the operators: once, before anything traces a use of them."""
     import torch
 
-    for name, function, schema, like in (
-        ("nms", _nms, NMS, _nms_like),
-        ("soft_nms", _traced_only, SOFT_NMS, _soft_nms_like),
-        ("roi_align", _roi_align, ROI_ALIGN, _roi_align_like),
+    for name, function, schema, like, changed in (
+        ("nms", _nms, NMS, _nms_like, ()),
+        ("soft_nms", _traced_only, SOFT_NMS, _soft_nms_like, ()),
+        ("roi_align", _roi_align, ROI_ALIGN, _roi_align_like, ()),
+        ("weighted_sum", _weighted_sum, WEIGHTED_SUM, _weighted_sum_like, ()),
+        ("finish", _finish, FINISH, _finish_like, ("x",)),
     ):
         operator = torch.library.custom_op(
-            f"frcnn::{name}", function, mutates_args=(), schema=schema
+            f"frcnn::{name}", function, mutates_args=changed, schema=schema
         )
         operator.register_fake(like)
 

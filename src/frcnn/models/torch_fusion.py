@@ -1,0 +1,110 @@
+"""Convolutions of a recorded graph, and what follows each, in one pass over its map.
+
+PyTorch on a GPU adds a bias, a shortcut and clips by a kernel each, which read and write a map of
+a hundred megabytes every time. In a recorded graph it is plain who else needs what is between.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from frcnn.ops.torch_operators import operators
+
+ATEN = torch.ops.aten
+_LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # channels, of a map with them first and last
+_CLIPS = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default)
+
+
+def finish_convolutions(recorded: fx.GraphModule) -> int:
+    """Put what follows each convolution, where nobody else needs it, into one operation.
+
+    A bias, then another map added, then ReLU or ReLU6; in training too, whose gradients need none
+    of what is between.
+
+    Args:
+        recorded: with the shapes of its values; changed.
+
+    Returns:
+        how many convolutions are finished so.
+    """
+    graph, count = recorded.graph, 0
+    for node in list(graph.nodes):
+        if node.target is ATEN.convolution.default:
+            count += _finish(graph, node)
+    recorded.recompile()
+    return count
+
+
+@dataclass
+class _Followers:
+    """The nodes after a convolution that one operation can replace, in their order."""
+
+    nodes: list[fx.Node]
+    channels_last: bool = False  # after a permutation
+    other: fx.Node | None = None
+    low: float = -math.inf
+    high: float = math.inf
+
+
+def _finish(graph: fx.Graph, convolution: fx.Node) -> bool:
+    found = _followers(convolution)
+    if found is None:
+        return False
+    last, bias = found.nodes[-1], convolution.args[2]
+    convolution.update_arg(2, None)
+    with graph.inserting_before(last):
+        other = found.other
+        if other is not None:
+            other = graph.call_function(ATEN.permute.default, (other, _FIRST))
+        finish = operators().finish.default
+        graph.call_function(finish, (convolution, bias, other, found.low, found.high))
+        result = convolution
+        if found.channels_last:
+            result = graph.call_function(ATEN.permute.default, (convolution, _LAST))
+            result.meta = dict(last.meta)
+    last.replace_all_uses_with(result)
+    for node in reversed(found.nodes):
+        graph.erase_node(node)
+    return True
+
+
+def _followers(convolution: fx.Node) -> _Followers | None:
+    """What follows a convolution as ``finish`` has it; None if that is nothing but its bias."""
+    found = _Followers([])
+    last = convolution
+    while len(last.users) == 1:
+        (node,) = last.users
+        if node.target is ATEN.permute.default and node.args[1] == _LAST and not found.nodes:
+            found.channels_last = True
+        elif node.target is ATEN.add.Tensor and found.other is None and _is_sum(node):
+            if not found.channels_last:
+                break
+            found.other = node.args[1] if node.args[0] is last else node.args[0]
+        elif node.target in _CLIPS:
+            found.low, found.high = _bounds(node)
+            found.nodes.append(node)
+            return found
+        else:
+            break
+        found.nodes.append(node)
+        last = node
+    return found if found.other is not None else None
+
+
+def _is_sum(node: fx.Node) -> bool:
+    """Whether it adds two different maps of one shape and type, as they are."""
+    if node.kwargs or len(node.all_input_nodes) != 2:
+        return False
+    values = [each.meta.get("val") for each in (node, *node.all_input_nodes)]
+    return len({each if each is None else (each.shape, each.dtype) for each in values}) == 1
+
+
+def _bounds(node: fx.Node) -> tuple[float, float]:
+    if "relu" in str(node.target):
+        return 0.0, math.inf
+    low, high = (*node.args[1:], *(-1.0, 1.0)[len(node.args) - 1 :])
+    return float(low), float(high)
