@@ -28,6 +28,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from keras import ops  # noqa: E402
 
+# On a GPU float32 is to be float32, not the nineteen bits that convolutions take by default.
+torch.backends.cudnn.allow_tf32 = False
+
 
 @pytest.fixture
 def gradient():

@@ -59,6 +59,7 @@ def test_losses_and_weights_are_those_of_keras_own_steps(monkeypatch, recipe):
     assert [each is not None for each in graphs.values()] == [True]
     assert not plain._recorded_steps._graphs
     (graph,) = graphs.values()
+    assert graph.captured == torch.cuda.is_available()
     told = {id(each) for each in graph._written}  # what validation's own recordings go by
     changed = [*recorded.trainable_variables, *recorded.optimizer.variables]
     assert told.issuperset(id(each.value) for each in changed if each.trainable)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ class RecordedGraph:
 
     Attributes:
         first: what ``function`` gave for ``inputs``.
+        captured: whether a replay is the launch of a CUDA graph; from the second call on.
 
     Raises:
         RuntimeError: what it does depends on the values of its inputs.
@@ -90,6 +92,7 @@ class RecordedGraph:
         self._folded: tuple[torch.Tensor, ...] = ()
         self._device = inputs[0].device
         self._calls = 0
+        self.captured = False
         self._launch: Callable[[Sequence[torch.Tensor]], Any] = self._replay
 
     @torch.no_grad()
@@ -108,6 +111,7 @@ class RecordedGraph:
         if self._calls == 2 and self._device.type == "cuda":
             try:
                 self._launch = self._capture(inputs)
+                self.captured = True
             except RuntimeError as error:
                 LOGGER.warning("A network goes on without a CUDA graph: %s", error)
         results = self._launch(inputs)
@@ -120,7 +124,7 @@ class RecordedGraph:
         inputs = [each.to(self._device) for each in inputs]
         if self._device.type != "cuda":
             return self._run(*self._folded, *inputs)
-        with torch.backends.cudnn.flags(benchmark=True):  # shapes are static: the search pays
+        with _kernels_searched():
             return self._run(*self._folded, *inputs)
 
     def _capture(self, inputs: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], Any]:
@@ -148,6 +152,21 @@ class RecordedGraph:
         for old, new in zip(self._folded, folded, strict=True):  # a CUDA graph knows the old ones
             if old is not new:
                 old.copy_(new)
+
+
+@contextmanager
+def _kernels_searched() -> Iterator[None]:
+    """Let cuDNN try all its kernels for a shape: shapes are static, the search pays.
+
+    PyTorch's own ``cudnn.flags`` would turn cuDNN off, as everything else that it is not told.
+    """
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.benchmark
+    cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
 
 
 @functools.cache

@@ -29,9 +29,7 @@ ROI_ALIGN = (
     "int sampling_ratio, bool aligned) -> Tensor"
 )
 
-WEIGHTED_SUM = (
-    "(Tensor table, Tensor y, Tensor x, Tensor y_weights, Tensor x_weights) -> Tensor"
-)
+WEIGHTED_SUM = "(Tensor table, Tensor y, Tensor x, Tensor y_weights, Tensor x_weights) -> Tensor"
 FINISH = "(Tensor(a!) x, Tensor? bias, Tensor? other, float low, float high) -> ()"
 
 

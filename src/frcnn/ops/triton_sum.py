@@ -7,7 +7,6 @@ Triton comes with PyTorch's CUDA builds; this file is imported where it is used.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 
