@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -72,6 +73,19 @@ class PictureDetector(ABC):
             ``labels`` (B, D) and ``count`` (B,), how many of the D rows are real.
         """
 
+    @property
+    def batches_ahead(self) -> int:
+        """Batches begun before an earlier one's results are asked for."""
+        return 0
+
+    def begin(self, images: np.ndarray, sizes: np.ndarray) -> Callable[[], Mapping[str, Any]]:
+        """Begin what ``infer`` does; a function that waits for its results and returns them.
+
+        The arrays stay as they are until then.
+        """
+        found = self.infer(images, sizes)
+        return lambda: found
+
     def batch_memory(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array for the pictures that ``infer`` is given, where it reads them fastest."""
         return np.empty(shape, dtype)
@@ -136,9 +150,8 @@ class PictureDetector(ABC):
         results: dict[int, Detections] = {}
         fewest = batch if self.fills_batches and len(images) > 1 else len(images)
         batch = self.fixed_batch or max(1, min(batch, fewest))
-        for group in self._groups(images, batch, errors):
-            found = self.detect_prepared([item for _, item in group], batch)
-            for (index, _), detections in zip(group, found, strict=True):
+        for group, finish in self._begun(self._groups(images, batch, errors), batch):
+            for (index, _), detections in zip(group, finish(), strict=True):
                 results[index] = detections.above(score)
                 if progress:
                     progress()
@@ -148,6 +161,17 @@ class PictureDetector(ABC):
                 if progress:
                     progress()
         return [results[index] for index in range(len(images))]
+
+    def _begun(
+        self, groups: Iterable[list[tuple[int, Prepared]]], batch: int
+    ) -> Iterator[tuple[list[tuple[int, Prepared]], Callable[[], list[Detections]]]]:
+        """Each group with what waits for its detections, later ones having been begun."""
+        waiting = deque()
+        for group in groups:
+            waiting.append((group, self._begin_prepared([item for _, item in group], batch)))
+            if len(waiting) > self.batches_ahead:
+                yield waiting.popleft()
+        yield from waiting
 
     def nothing(self) -> Detections:
         """No objects, as of a picture that cannot be read."""
@@ -200,6 +224,12 @@ class PictureDetector(ABC):
             group: up to ``batch`` pictures from ``prepare``, with ``pixels`` of one shape.
             batch: as of ``detect``.
         """
+        return self._begin_prepared(group, batch)()
+
+    def _begin_prepared(
+        self, group: Sequence[Prepared], batch: int
+    ) -> Callable[[], list[Detections]]:
+        """Begin what ``detect_prepared`` does; a function that waits for its detections."""
         pixels = group[0].pixels
         images = self.batch_memory((len(group), *pixels.shape), pixels.dtype)
         np.stack([item.pixels for item in group], out=images)
@@ -208,8 +238,13 @@ class PictureDetector(ABC):
         if missing > 0:
             images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
             sizes = np.concatenate([sizes, np.full((missing, 2), 1, sizes.dtype)])
-        found = self.infer(images, sizes)
-        return [self._to_detections(item, found, row) for row, item in enumerate(group)]
+        finish = self.begin(images, sizes)
+
+        def detections() -> list[Detections]:
+            found = finish()
+            return [self._to_detections(item, found, row) for row, item in enumerate(group)]
+
+        return detections
 
     def _to_detections(self, item: Prepared, found: Mapping[str, Any], row: int) -> Detections:
         """Cut the padding off one row and scale its boxes to the original picture."""

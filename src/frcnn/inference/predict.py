@@ -78,18 +78,26 @@ class Detector(PictureDetector):
             and self.model.network.variables[0].value.device.type == "cuda"
         )
 
+    @property
+    def batches_ahead(self) -> int:
+        """A GPU computes while the next batch is put together."""
+        return 1 if self._on_gpu else 0
+
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on prepared pictures, as ``PictureDetector`` says."""
+        return self.begin(images, sizes)()
+
+    def begin(self, images: np.ndarray, sizes: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """As ``PictureDetector`` says; on a GPU PyTorch works on while the caller goes on."""
         rules = self.model.rule, self.model.network.rpn.inference_rule
         case = images.shape, images.dtype, rules
         if keras.config.backend() == "torch" and (graph := self._recording(case, images, sizes)):
-            found = graph(images, sizes)
-            return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
+            return _on_host(graph(images, sizes), [images, sizes])
         # One compiled function for each shape: TensorFlow would make one of all, of unknown sides.
         self.model.predict_function = self._compiled.get(case)
         found = self.model.predict_on_batch({"images": images, "sizes": sizes})
         self._compiled[case] = self.model.predict_function
-        return found
+        return lambda: found
 
     def _recording(self, case: Hashable, images, sizes) -> Callable | None:
         """The network's recorded operations for batches like this one, once there were enough."""
@@ -175,3 +183,22 @@ class Detector(PictureDetector):
             UserError: the file is missing, damaged or holds something else.
         """
         return cls(read_model(path))
+
+
+def _on_host(found: dict, given: list[np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
+    """Results that PyTorch may be computing still -> a function that waits for them."""
+    if not next(iter(found.values())).is_cuda:
+        return lambda: {name: value.numpy() for name, value in found.items()}
+    import torch
+
+    # The next batch's results will lie where these do.
+    copies = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
+    done = torch.cuda.Event()
+    done.record()
+
+    def wait() -> dict[str, np.ndarray]:
+        done.synchronize()
+        given.clear()  # and not before: the GPU may have been reading it
+        return {name: value.numpy() for name, value in copies.items()}
+
+    return wait

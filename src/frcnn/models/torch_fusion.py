@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -83,7 +84,7 @@ def _followers(convolution: fx.Node) -> _Followers | None:
         elif node.target is ATEN.add.Tensor and found.other is None and _is_sum(node):
             if not found.channels_last:
                 break
-            found.other = node.args[1] if node.args[0] is last else node.args[0]
+            (found.other,) = (each for each in node.all_input_nodes if each is not last)
         elif node.target in _CLIPS:
             found.low, found.high = _bounds(node)
             found.nodes.append(node)
@@ -106,5 +107,6 @@ def _is_sum(node: fx.Node) -> bool:
 def _bounds(node: fx.Node) -> tuple[float, float]:
     if "relu" in str(node.target):
         return 0.0, math.inf
-    low, high = (*node.args[1:], *(-1.0, 1.0)[len(node.args) - 1 :])
+    given: Any = node.args[1:]
+    low, high = (*given, *(-1.0, 1.0)[len(given) :])
     return float(low), float(high)

@@ -99,7 +99,8 @@ class RecordedGraph:
     def __call__(self, *arrays: Any) -> Any:
         """Replay on other inputs of the same shapes and types: tensors of any device, or arrays.
 
-        On a GPU the results' memory is that of the next call's results too.
+        On a GPU this returns before the results are there, their memory is that of the next call's
+        results too, and inputs in memory that the GPU reads by itself must stay as they are.
         """
         inputs = [torch.as_tensor(each) for each in arrays]
         versions = [weight._version for weight in self._weights]
@@ -138,7 +139,7 @@ class RecordedGraph:
 
         def launch(inputs: Sequence[torch.Tensor]) -> Any:
             for place, each in zip(places, inputs, strict=True):
-                place.copy_(each)
+                place.copy_(each, non_blocking=True)
             graph.replay()
             return results
 
