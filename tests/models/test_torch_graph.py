@@ -117,6 +117,25 @@ def test_what_depends_on_weights_alone_is_computed_once():
     assert len(calls) == 1
 
 
+def test_what_is_changed_is_changed_once():
+    weight = torch.ones(3, device=DEVICE)
+
+    def function(x):
+        torch._foreach_mul_([weight], torch.tensor(0.25, device=DEVICE))
+        return x + weight
+
+    graph = RecordedGraph(function, [torch.zeros(3, device=DEVICE)])
+    for power in (1, 2, 3):
+        torch.testing.assert_close(weight, torch.full_like(weight, 0.25**power))
+        graph(torch.zeros(3, device=DEVICE))
+
+
+def test_what_depends_on_nothing_is_there_without_weights():
+    x = torch.zeros(3, device=DEVICE)
+    graph = RecordedGraph(lambda x: x + torch.ones(3, device=DEVICE), [x])
+    torch.testing.assert_close(graph(x), x + 1)
+
+
 def test_libraries_are_used_as_before(monkeypatch):
     """A replay may change how cuDNN looks for kernels, and nothing else of it."""
     seen = []

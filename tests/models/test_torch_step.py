@@ -72,6 +72,18 @@ def test_losses_and_weights_are_those_of_keras_own_steps(monkeypatch, recipe):
     assert int(recorded.optimizer.iterations) == STEPS
 
 
+def test_adamw_decays_once(monkeypatch):
+    results = []
+    for devices in (("cuda", "cpu"), ()):
+        monkeypatch.setattr(torch_step, "DEVICES", devices)
+        network = tiny_network()
+        trained(network, keras.optimizers.AdamW(1e-3, weight_decay=0.5), batches(STEPS))
+        results.append(weights_of(network))
+    tolerance = 1e-6 if not torch.cuda.is_available() else 1e-3
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
 def test_each_shape_is_recorded_by_itself():
     network = tiny_network()
     trained(network, build_optimizer(Config("-"), 0.02, 20), batches(STEPS))

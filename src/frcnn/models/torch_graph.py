@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental import proxy_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from frcnn.models.torch_fusion import finish_convolutions
@@ -40,6 +40,20 @@ class _ValuesUnread(TorchDispatchMode):
 def _leaves_gpu(func, args, kwargs) -> bool:
     copied = func is torch.ops.aten._to_copy.default and kwargs.get("device") is not None
     return copied and args[0].is_cuda and torch.device(kwargs["device"]).type == "cpu"
+
+
+@contextmanager
+def _values_not_kept() -> Iterator[None]:
+    """Have the recorder compute no values beside, of tensors with one element.
+
+    It would do once more what is done with these, and if that changes a weight change it twice.
+    """
+    before = proxy_tensor.CONSTANT_NUMEL_LIMIT
+    proxy_tensor.CONSTANT_NUMEL_LIMIT = -1
+    try:
+        yield
+    finally:
+        proxy_tensor.CONSTANT_NUMEL_LIMIT = before
 
 
 class RecordedGraph:
@@ -80,15 +94,16 @@ class RecordedGraph:
 
         first: Any = None
         # In this thread alone: an operation that another one runs would not be recorded.
-        with torch.no_grad(), torch.autograd.set_multithreading_enabled(False):
-            recorded = make_fx(run)(*inputs)
+        single = torch.autograd.set_multithreading_enabled(False)
+        with torch.no_grad(), single, _values_not_kept():
+            recorded = proxy_tensor.make_fx(run)(*inputs)
         self.first = first
         recorded.graph.eliminate_dead_code()
         if inputs[0].device.type in FINISHED:
             finish_convolutions(recorded)
         parts = _split(recorded, {id(each) for each in changing})
         self._weights, self._fold, self._run, self._written = parts
-        self._versions: list[int] = []
+        self._versions: list[int] | None = None
         self._folded: tuple[torch.Tensor, ...] = ()
         self._device = inputs[0].device
         self._calls = 0
