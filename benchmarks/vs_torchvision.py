@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
@@ -82,6 +83,9 @@ def arguments() -> argparse.Namespace:
     GIVEN.add_argument("--compile", action="store_true", help="torch.compile for ours")
     GIVEN.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "float16"])
     GIVEN.add_argument("--batch", type=int, help="in place of the work's own")
+    GIVEN.add_argument(
+        "--batches", type=int, default=1, help="detected in a row; the figures are of one"
+    )
     GIVEN.add_argument("--runs", type=int, default=9)
     GIVEN.add_argument("--json", metavar="FILE", help="also write the rows to a file")
     GIVEN.add_argument("--no-memory", action="store_true", help="leave the memory out")
@@ -145,7 +149,8 @@ def measure(work: str, given, rate: float) -> dict:
             start = time.perf_counter()
             step()
             sides[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(times) for name, times in sides.items()}
+    share = 1 if work.endswith(":train") else given.batches
+    medians = {name: statistics.median(times) / share for name, times in sides.items()}
     memory = {"ours": 0, "peer": 0}
     if not given.no_memory:
         memory = {
@@ -164,7 +169,7 @@ def measure(work: str, given, rate: float) -> dict:
         "ratio_low": min(a / b for a, b in zip(*sides.values(), strict=True)),
         "ratio_high": max(a / b for a, b in zip(*sides.values(), strict=True)),
         "first": first,
-        "floor": arithmetic(model, peer) / rate,
+        "floor": arithmetic(model, peer) / share / rate,
         "ours_mb": memory["ours"],
         "peer_mb": memory["peer"],
     }
@@ -177,7 +182,8 @@ def warm_up(work: str, given) -> int:
     from frcnn.inference import predict
     from frcnn.models import torch_step
 
-    return max(predict.RECORD_AFTER, torch_step.RECORD_AFTER) + WARM + 1
+    steps = predict.RECORD_AFTER / given.batches, torch_step.RECORD_AFTER
+    return math.ceil(max(steps)) + WARM + 1
 
 
 def steps(work: str, given):
@@ -216,6 +222,7 @@ def steps(work: str, given):
     elif given.compile:
         detector.model.compile(jit_compile=True)
     images = [peers.picture(case.short, case.long, seed) for seed in range(batch)]
+    images *= given.batches
     return lambda: detector.detect(images, batch=batch), theirs, peer
 
 
@@ -307,8 +314,10 @@ def infer_peer(peer, case: Case, batch: int, given):
     def step():
         peer.eval()
         with torch.inference_mode(), autocast(given):
-            found = peer([image.to(given.device, non_blocking=True) for image in images])
-            return [{k: v.float().cpu().numpy() for k, v in each.items()} for each in found]
+            for _ in range(given.batches):
+                found = peer([image.to(given.device, non_blocking=True) for image in images])
+                results = [{k: v.float().cpu().numpy() for k, v in each.items()} for each in found]
+            return results
 
     return step
 
@@ -379,6 +388,7 @@ def memory_of(side: str, work: str, given) -> float:
     options = ["--backend", given.backend, "--device", given.device]
     options += ["--precision", given.precision]
     options += ["--batch", str(given.batch)] if given.batch else []
+    options += ["--batches", str(given.batches)]
     options += ["--compile"] if given.compile else []
     command = [sys.executable, __file__, work, "--only", side, *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

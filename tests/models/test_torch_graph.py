@@ -1,5 +1,7 @@
 """Recorded graphs: the same results, weights that change, what is folded."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -134,6 +136,19 @@ def test_what_depends_on_nothing_is_there_without_weights():
     x = torch.zeros(3, device=DEVICE)
     graph = RecordedGraph(lambda x: x + torch.ones(3, device=DEVICE), [x])
     torch.testing.assert_close(graph(x), x + 1)
+
+
+def test_graphs_come_and_go():
+    """On a GPU they share their memory; it goes with the last of them."""
+    x = torch.ones(3, device=DEVICE)
+    for _ in range(2):
+        graphs = [RecordedGraph(lambda x, n=n: x * n, [x]) for n in (2, 3)]
+        for _ in range(3):
+            for n, graph in zip((2, 3), graphs, strict=True):
+                torch.testing.assert_close(graph(x), x * n)
+        assert all(graph.captured == (DEVICE == "cuda") for graph in graphs)
+        del graph, graphs
+        gc.collect()
 
 
 def test_libraries_are_used_as_before(monkeypatch):

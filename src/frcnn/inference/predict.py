@@ -66,9 +66,9 @@ class Detector(PictureDetector):
         """Memory that a GPU reads by itself, kept and used again by PyTorch."""
         if not self._on_gpu:
             return super().batch_memory(shape, dtype)
-        import torch
+        from frcnn.models.torch_graph import pinned
 
-        return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
+        return pinned(shape, dtype)
 
     @property
     def _on_gpu(self) -> bool:
@@ -92,7 +92,9 @@ class Detector(PictureDetector):
         rules = self.model.rule, self.model.network.rpn.inference_rule
         case = images.shape, images.dtype, rules
         if keras.config.backend() == "torch" and (graph := self._recording(case, images, sizes)):
-            return _on_host(graph(images, sizes), [images, sizes])
+            from frcnn.models.torch_graph import on_host
+
+            return on_host(graph(images, sizes), [images, sizes])
         # One compiled function for each shape: TensorFlow would make one of all, of unknown sides.
         self.model.predict_function = self._compiled.get(case)
         found = self.model.predict_on_batch({"images": images, "sizes": sizes})
@@ -183,22 +185,3 @@ class Detector(PictureDetector):
             UserError: the file is missing, damaged or holds something else.
         """
         return cls(read_model(path))
-
-
-def _on_host(found: dict, given: list[np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
-    """Results that PyTorch may be computing still -> a function that waits for them."""
-    if not next(iter(found.values())).is_cuda:
-        return lambda: {name: value.numpy() for name, value in found.items()}
-    import torch
-
-    # The next batch's results will lie where these do.
-    copies = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
-    done = torch.cuda.Event()
-    done.record()
-
-    def wait() -> dict[str, np.ndarray]:
-        done.synchronize()
-        given.clear()  # and not before: the GPU may have been reading it
-        return {name: value.numpy() for name, value in copies.items()}
-
-    return wait

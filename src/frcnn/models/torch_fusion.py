@@ -52,12 +52,12 @@ class _Followers:
 
 
 def _finish(graph: fx.Graph, convolution: fx.Node) -> bool:
-    found = _followers(convolution)
-    if found is None:
+    found, bias = _followers(convolution), convolution.args[2]
+    if bias is None and not found.nodes:
         return False
-    last, bias = found.nodes[-1], convolution.args[2]
     convolution.update_arg(2, None)
-    with graph.inserting_before(last):
+    last = (convolution, *found.nodes)[-1]
+    with graph.inserting_before(last.next):
         other = found.other
         if other is not None:
             other = graph.call_function(ATEN.permute.default, (other, _FIRST))
@@ -67,22 +67,23 @@ def _finish(graph: fx.Graph, convolution: fx.Node) -> bool:
         if found.channels_last:
             result = graph.call_function(ATEN.permute.default, (convolution, _LAST))
             result.meta = dict(last.meta)
-    last.replace_all_uses_with(result)
+    if found.nodes:
+        last.replace_all_uses_with(result)
     for node in reversed(found.nodes):
         graph.erase_node(node)
     return True
 
 
-def _followers(convolution: fx.Node) -> _Followers | None:
-    """What follows a convolution as ``finish`` has it; None if that is nothing but its bias."""
+def _followers(convolution: fx.Node) -> _Followers:
+    """What follows a convolution's bias as ``finish`` has it."""
     found = _Followers([])
     last = convolution
     while len(last.users) == 1:
         (node,) = last.users
         if node.target is ATEN.permute.default and node.args[1] == _LAST and not found.nodes:
             found.channels_last = True
-        elif node.target is ATEN.add.Tensor and found.other is None and _is_sum(node):
-            if not found.channels_last:
+        elif node.target is ATEN.add.Tensor and found.channels_last and _is_sum(node):
+            if found.other is not None:
                 break
             (found.other,) = (each for each in node.all_input_nodes if each is not last)
         elif node.target in _CLIPS:
@@ -93,7 +94,7 @@ def _followers(convolution: fx.Node) -> _Followers | None:
             break
         found.nodes.append(node)
         last = node
-    return found if found.other is not None else None
+    return found if found.other is not None else _Followers([])
 
 
 def _is_sum(node: fx.Node) -> bool:

@@ -8,12 +8,13 @@ PyTorch backend: the others compile.
 
 from __future__ import annotations
 
-import functools
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 from torch.fx.experimental import proxy_tensor
@@ -25,6 +26,9 @@ LOGGER = logging.getLogger(__name__)
 
 # Devices on which a pass over a map less pays; on others PyTorch adds a bias in its convolution.
 FINISHED = ("cuda",)
+
+# Graphs that are in use. Their memory goes with the last of them.
+_CAPTURED: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
 
 
 class _ValuesUnread(TorchDispatchMode):
@@ -148,9 +152,13 @@ class RecordedGraph:
         places = [each.to(self._device, copy=True) for each in inputs]
         graph = torch.cuda.CUDAGraph()
         torch.cuda.empty_cache()  # what ran before gives its memory to the graph's own
+        # One memory for all graphs there are: no two run at a time.
+        other = next(iter(_CAPTURED), None)
+        pool = None if other is None else other.pool()
         # Threads that read pictures ahead may do as they please.
-        with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             results = self._replay(places)
+        _CAPTURED.add(graph)
 
         def launch(inputs: Sequence[torch.Tensor]) -> Any:
             for place, each in zip(places, inputs, strict=True):
@@ -170,6 +178,34 @@ class RecordedGraph:
                 old.copy_(new)
 
 
+def pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in memory that a GPU reads by itself, which PyTorch keeps and gives out again."""
+    return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
+
+
+def on_host(
+    found: dict[str, torch.Tensor], given: list[np.ndarray]
+) -> Callable[[], dict[str, np.ndarray]]:
+    """A function that waits for results which a GPU may be computing still.
+
+    Args:
+        found: what a graph gave. Its next results may lie in the same place.
+        given: arrays that it was given, which are kept until then.
+    """
+    if not next(iter(found.values())).is_cuda:
+        return lambda: {name: value.numpy() for name, value in found.items()}
+    copies = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
+    done = torch.cuda.Event()
+    done.record()
+
+    def wait() -> dict[str, np.ndarray]:
+        done.synchronize()
+        given.clear()
+        return {name: value.numpy() for name, value in copies.items()}
+
+    return wait
+
+
 @contextmanager
 def _kernels_searched() -> Iterator[None]:
     """Let cuDNN try all its kernels for a shape: shapes are static, the search pays.
@@ -183,12 +219,6 @@ def _kernels_searched() -> Iterator[None]:
         yield
     finally:
         cudnn.benchmark = before
-
-
-@functools.cache
-def _pool():
-    """One memory for all graphs: no two run at a time."""
-    return torch.cuda.graph_pool_handle()
 
 
 def _split(recorded: fx.GraphModule, changing: set[int]):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from typing import Any
 
 import keras
@@ -129,7 +130,8 @@ def _finish(x, bias, other, low, high):
     for term in (None if bias is None else bias[:, None, None], other):
         if term is not None:
             x.add_(term)
-    x.clamp_(low, high)
+    if (low, high) != (-math.inf, math.inf):
+        x.clamp_(low, high)
 
 
 def _finish_like(x, bias, other, low, high):
