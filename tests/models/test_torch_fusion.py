@@ -96,6 +96,20 @@ def test_a_bias_alone_is_one_too(finished, pixels):
     assert "frcnn.finish.default" not in recorded(lambda x: F.conv2d(x, kernel), pixels)
 
 
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_doubled_map_is_enlarged_in_passing(finished, pixels, factor):
+    convolve = a_convolution()
+
+    def function(x):
+        small = x[:, :, ::factor, ::factor]
+        large = F.interpolate(small, x.shape[2:]).permute(0, 2, 3, 1)
+        return convolve(x).permute(0, 2, 3, 1) + large
+
+    found = recorded(function, pixels)
+    assert "frcnn.finish.default" in found
+    assert ("aten.upsample_nearest2d.default" in found) == (factor == 3)
+
+
 def test_on_a_cpu_nothing_changes(pixels):
     convolve = a_convolution()
     found = recorded(lambda x: F.relu(convolve(x)), pixels)
@@ -112,7 +126,9 @@ def test_a_detector_finds_the_same(finished, preset):
     for image in images.astype(np.uint8):
         found = detector.detect(image)
     (graph,) = detector._recorded.values()
-    assert operations(graph).count("frcnn.finish.default") > 30
+    found_in = operations(graph)
+    assert found_in.count("frcnn.finish.default") > 30
+    assert "aten.upsample_nearest2d.default" not in found_in
     expected = Detector(model).detect(images[-1].astype(np.uint8))
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)

@@ -42,6 +42,16 @@ def test_a_map_is_finished_in_its_place(monkeypatch, kernel, dtype, bounds, bias
     torch.testing.assert_close(x.float(), expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("size", [(6, 4), (11, 4), (3, 7)])
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "operations"])
+def test_a_smaller_map_is_enlarged(monkeypatch, kernel, size):
+    monkeypatch.setattr(torch_operators, "runs_triton", lambda tensor: kernel)
+    x, other = a_map(torch.float32, 0), a_map(torch.float32, 1)[:, :, : size[0], : size[1]]
+    expected = x + torch.nn.functional.interpolate(other, x.shape[2:])
+    torch_operators.operators().finish(x, None, other, -math.inf, math.inf)
+    torch.testing.assert_close(x, expected)
+
+
 def test_what_is_not_a_number_stays_so(monkeypatch):
     monkeypatch.setattr(torch_operators, "runs_triton", lambda tensor: True)
     x = a_map(torch.float32, 0)

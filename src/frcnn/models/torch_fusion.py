@@ -36,6 +36,7 @@ def finish_convolutions(recorded: fx.GraphModule) -> int:
     for node in list(graph.nodes):
         if node.target is ATEN.convolution.default:
             count += _finish(graph, node)
+    graph.eliminate_dead_code()
     recorded.recompile()
     return count
 
@@ -60,7 +61,9 @@ def _finish(graph: fx.Graph, convolution: fx.Node) -> bool:
     with graph.inserting_before(last.next):
         other = found.other
         if other is not None:
-            other = graph.call_function(ATEN.permute.default, (other, _FIRST))
+            other = _before_doubling(other) or graph.call_function(
+                ATEN.permute.default, (other, _FIRST)
+            )
         finish = operators().finish.default
         graph.call_function(finish, (convolution, bias, other, found.low, found.high))
         result = convolution
@@ -103,6 +106,21 @@ def _is_sum(node: fx.Node) -> bool:
         return False
     values = [each.meta.get("val") for each in (node, *node.all_input_nodes)]
     return len({each if each is None else (each.shape, each.dtype) for each in values}) == 1
+
+
+def _before_doubling(node: fx.Node) -> fx.Node | None:
+    """The map of which this one is twice as large, or a row or column less, if it is made of one.
+
+    For such sizes PyTorch's rule, in float32, is that of ``finish``.
+    """
+    enlarged = node.args[0]
+    if node.target is not ATEN.permute.default or node.args[1] != _LAST:
+        return None
+    if not isinstance(enlarged, fx.Node) or enlarged.target is not ATEN.upsample_nearest2d.default:
+        return None
+    (smaller,) = enlarged.all_input_nodes
+    sizes = zip(smaller.meta["val"].shape[2:], enlarged.meta["val"].shape[2:], strict=True)
+    return smaller if all(large in (2 * small - 1, 2 * small) for small, large in sizes) else None
 
 
 def _bounds(node: fx.Node) -> tuple[float, float]:

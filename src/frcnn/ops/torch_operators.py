@@ -114,7 +114,8 @@ def _finish(x, bias, other, low, high):
     Args:
         x: (B, C, H, W), best with channels-last strides.
         bias: (C,) or None.
-        other: as ``x``, or None.
+        other: as ``x``, or smaller and enlarged first, cell i of n being cell floor(i * m / n) of
+            its m; or None.
         low: least value.
         high: largest value.
     """
@@ -127,6 +128,8 @@ def _finish(x, bias, other, low, high):
         other = None if other is None else other.contiguous(memory_format=last)
         triton_finish(x, bias, other, low, high)
         return
+    if other is not None and other.shape != x.shape:
+        other = torch.nn.functional.interpolate(other, x.shape[2:])
     for term in (None if bias is None else bias[:, None, None], other):
         if term is not None:
             x.add_(term)

@@ -14,18 +14,24 @@ BLOCK = 2048  # values of a program
 
 
 def triton_finish(x, bias, other, low, high):
-    """``finish`` of a map with channels-last strides, and of ``other`` with the same ones."""
-    length, channels = x.numel(), x.shape[1]
-    _finish[(triton.cdiv(length, BLOCK),)](
+    """``finish`` of a map with channels-last strides, and of ``other`` with such."""
+    batch, channels, height, width = x.shape
+    lower, narrower = (height, width) if other is None else other.shape[2:]
+    length = width * channels
+    _finish[(batch * height, triton.cdiv(length, BLOCK))](
         x,
         x if bias is None else bias,
         x if other is None else other,
-        length,
         channels,
+        height,
+        width,
+        lower,
+        narrower,
         low,
         high,
         biased=bias is not None,
         added=other is not None,
+        enlarged=(lower, narrower) != (height, width),
         block=BLOCK,
         num_warps=8,
     )
@@ -36,37 +42,52 @@ def _finish(
     x,
     bias,
     other,
-    length,
     channels,
+    height,
+    width,
+    lower,
+    narrower,
     low,
     high,
     biased: tl.constexpr,
     added: tl.constexpr,
+    enlarged: tl.constexpr,
     block: tl.constexpr,
 ):
-    """Some values in a row, in their place.
+    """Some values of a row of cells, in their place.
 
     Args:
-        x: (length,), the channels of a cell side by side; changed.
+        x: (rows, width * channels), of all pictures; changed.
         bias: (channels,).
-        other: (length,), added.
-        length: of the whole map.
+        other: (rows', narrower * channels), added.
         channels: of a cell.
+        height: rows of a picture.
+        width: cells of a row.
+        lower: rows of a picture in ``other``.
+        narrower: cells of a row in ``other``.
         low: what is below becomes this.
         high: what is above becomes this.
         biased: whether there is a bias.
         added: whether there is another map.
+        enlarged: whether that is a smaller one.
         block: values of a program.
     """
-    first = tl.program_id(0).to(tl.int64) * block
-    offset = tl.arange(0, block)
-    inside = offset < length - first
-    values = tl.load(x + first + offset, mask=inside).to(tl.float32)
+    row = tl.program_id(0).to(tl.int64)
+    offset = tl.program_id(1) * block + tl.arange(0, block)
+    inside = offset < width * channels
+    x += row * width * channels
+    values = tl.load(x + offset, mask=inside).to(tl.float32)
     if biased:
-        channel = ((first % channels).to(tl.int32) + offset) % channels
-        values += tl.load(bias + channel, mask=inside).to(tl.float32)
+        values += tl.load(bias + offset % channels, mask=inside).to(tl.float32)
     if added:
-        values += tl.load(other + first + offset, mask=inside).to(tl.float32)
+        if enlarged:
+            image, line = row // height, row % height
+            row = image * lower + line * lower // height
+            cell = offset // channels
+            offset += (cell * narrower // width - cell) * channels
+        other += row * narrower * channels
+        values += tl.load(other + offset, mask=inside).to(tl.float32)
     values = tl.where(values < low, low, values)  # NaN stays
     values = tl.where(values > high, high, values)
-    tl.store(x + first + offset, values.to(x.dtype.element_ty), mask=inside)
+    offset = tl.program_id(1) * block + tl.arange(0, block)
+    tl.store(x + offset, values.to(x.dtype.element_ty), mask=inside)
