@@ -16,7 +16,6 @@ if keras.config.backend() != "torch":
 
 import torch
 
-from frcnn.models import torch_graph
 from frcnn.models.torch_graph import RecordedGraph
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -149,28 +148,6 @@ def test_graphs_come_and_go():
         assert all(graph.captured == (DEVICE == "cuda") for graph in graphs)
         del graph, graphs
         gc.collect()
-
-
-def test_libraries_are_used_as_before(monkeypatch):
-    """A replay may change how cuDNN looks for kernels, and nothing else of it."""
-    seen = []
-
-    def function(x):
-        return x + 1
-
-    graph = RecordedGraph(function, [torch.zeros(3)])
-    flags = torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark
-    run = graph._run
-
-    def spying(*inputs):
-        seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark))
-        return run(*inputs)
-
-    monkeypatch.setattr(graph, "_run", spying)
-    with torch_graph._kernels_searched():
-        graph(torch.zeros(3))
-    assert seen == [(flags[0], True)]
-    assert (torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark) == flags
 
 
 def test_no_gradient_and_so_no_map_is_kept():

@@ -141,11 +141,7 @@ class RecordedGraph:
         return results
 
     def _replay(self, inputs: Sequence[torch.Tensor]) -> Any:
-        inputs = [each.to(self._device) for each in inputs]
-        if self._device.type != "cuda":
-            return self._run(*self._folded, *inputs)
-        with _kernels_searched():
-            return self._run(*self._folded, *inputs)
+        return self._run(*self._folded, *(each.to(self._device) for each in inputs))
 
     def _capture(self, inputs: Sequence[torch.Tensor]) -> Callable[[Sequence[torch.Tensor]], Any]:
         """A function of such inputs that launches a replay as one CUDA graph."""
@@ -204,21 +200,6 @@ def on_host(
         return {name: value.numpy() for name, value in copies.items()}
 
     return wait
-
-
-@contextmanager
-def _kernels_searched() -> Iterator[None]:
-    """Let cuDNN try all its kernels for a shape: shapes are static, the search pays.
-
-    PyTorch's own ``cudnn.flags`` would turn cuDNN off, as everything else that it is not told.
-    """
-    cudnn: Any = torch.backends.cudnn
-    before = cudnn.benchmark
-    cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        cudnn.benchmark = before
 
 
 def _split(recorded: fx.GraphModule, changing: set[int]):
