@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from frcnn.inference.predict import RECORD_AFTER, Detector
+from frcnn.inference import predict
+from frcnn.inference.predict import Detector
 from frcnn.models.detector import DetectionModel, DetectionRule
 from tiny import tiny_batch, tiny_network
 
@@ -117,11 +118,12 @@ def test_on_a_cpu_nothing_changes(pixels):
 
 
 @pytest.mark.parametrize("preset", ["resnet50_fpn", "efficientnet_lite0_fpn"])
-def test_a_detector_finds_the_same(finished, preset):
+def test_a_detector_finds_the_same(finished, monkeypatch, preset):
+    monkeypatch.setattr(predict, "RECORD_AFTER", 2)
     keras.utils.set_random_seed(0)
     network = build_network(preset, 3)
     model = DetectionModel(network, ("a", "b", "c"), 64, 96, (), DetectionRule(score=0.0))
-    images = np.random.default_rng(0).integers(0, 256, (RECORD_AFTER + 1, 64, 96, 3))
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 96, 3))
     detector = Detector(model)
     for image in images.astype(np.uint8):
         found = detector.detect(image)
@@ -136,13 +138,13 @@ def test_a_detector_finds_the_same(finished, preset):
 
 def test_steps_train_the_same(finished, monkeypatch):
     monkeypatch.setattr(torch_sgd, "_may_ask", lambda device: False)
+    monkeypatch.setattr(torch_step, "RECORD_AFTER", 2)
     losses = []
     for devices in (("cuda", "cpu"), ()):
         monkeypatch.setattr(torch_step, "DEVICES", devices)
         network = tiny_network()
         network.compile(build_optimizer(Config("-"), 0.02, 20, network))
-        steps = range(torch_step.RECORD_AFTER + 5)
-        losses.append([network.train_on_batch(*tiny_batch(seed=seed)) for seed in steps])
+        losses.append([network.train_on_batch(*tiny_batch(seed=seed)) for seed in range(7)])
         if devices:
             (graph,) = network._recorded_steps._graphs.values()
             assert "frcnn.finish.default" in operations(graph)

@@ -22,13 +22,14 @@ from frcnn.training import torch_sgd
 from frcnn.training.config import Config
 from frcnn.training.optimizer import build_optimizer
 
-STEPS = torch_step.RECORD_AFTER + 5
+STEPS = 8
 
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     """Record on this machine's device, whose values are then not to be looked at."""
     monkeypatch.setattr(torch_step, "DEVICES", ("cuda", "cpu"))
+    monkeypatch.setattr(torch_step, "RECORD_AFTER", STEPS - 5)
     monkeypatch.setattr(torch_sgd, "_may_ask", lambda device: False)
 
 

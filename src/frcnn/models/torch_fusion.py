@@ -20,7 +20,7 @@ _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # channels, of a map with them first
 _CLIPS = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default)
 
 
-def finish_convolutions(recorded: fx.GraphModule) -> int:
+def finish_convolutions(recorded: fx.GraphModule) -> None:
     """Put what follows each convolution, where nobody else needs it, into one operation.
 
     A bias, then another map added, then ReLU or ReLU6; in training too, whose gradients need none
@@ -28,17 +28,13 @@ def finish_convolutions(recorded: fx.GraphModule) -> int:
 
     Args:
         recorded: with the shapes of its values; changed.
-
-    Returns:
-        how many convolutions are finished so.
     """
-    graph, count = recorded.graph, 0
+    graph = recorded.graph
     for node in list(graph.nodes):
         if node.target is ATEN.convolution.default:
-            count += _finish(graph, node)
+            _finish(graph, node)
     graph.eliminate_dead_code()
     recorded.recompile()
-    return count
 
 
 @dataclass
@@ -52,10 +48,10 @@ class _Followers:
     high: float = math.inf
 
 
-def _finish(graph: fx.Graph, convolution: fx.Node) -> bool:
+def _finish(graph: fx.Graph, convolution: fx.Node) -> None:
     found, bias = _followers(convolution), convolution.args[2]
     if bias is None and not found.nodes:
-        return False
+        return
     convolution.update_arg(2, None)
     last = (convolution, *found.nodes)[-1]
     with graph.inserting_before(last.next):
@@ -74,7 +70,6 @@ def _finish(graph: fx.Graph, convolution: fx.Node) -> bool:
         last.replace_all_uses_with(result)
     for node in reversed(found.nodes):
         graph.erase_node(node)
-    return True
 
 
 def _followers(convolution: fx.Node) -> _Followers:

@@ -1,7 +1,7 @@
 """Training steps on a GPU by PyTorch: recorded, then one launch each.
 
 Layer by layer, Keras needs several times as long to ask for a step's thousands of kernels as the
-GPU needs to run them. Shapes are static and nothing in a step waits for a value, so after a few
+GPU needs to run them. Shapes are static and nothing in a step waits for a value, so after some
 steps all of it, backward pass and optimizer included, is recorded (``torch_graph``).
 """
 
@@ -19,8 +19,9 @@ from frcnn.models.torch_graph import RecordedGraph
 
 LOGGER = logging.getLogger(__name__)
 
-# Steps of one shape before it is recorded: that takes as long as some dozens of steps save.
-RECORD_AFTER = 3
+# Steps of one shape before it is recorded. Recording takes as long as sixty steps then save, and a
+# training on several canvases of several sizes takes few of each.
+RECORD_AFTER = 20
 DEVICES = ("cuda",)
 
 
