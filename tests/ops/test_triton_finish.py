@@ -52,6 +52,14 @@ def test_a_smaller_map_is_enlarged(monkeypatch, kernel, size):
     torch.testing.assert_close(x, expected)
 
 
+def test_it_is_said_once_what_keeps_a_gpu_from_running_kernels(caplog):
+    torch_operators._compiles.cache_clear()
+    works = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (7, 0)
+    assert [torch_operators._compiles(0) for _ in range(2)] == [works, works]
+    assert len(caplog.records) == (not works)
+    assert works or "C compiler" in caplog.text
+
+
 def test_what_is_not_a_number_stays_so(monkeypatch):
     monkeypatch.setattr(torch_operators, "runs_triton", lambda tensor: True)
     x = a_map(torch.float32, 0)

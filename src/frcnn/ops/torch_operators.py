@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import math
 from typing import Any
 
 import keras
+
+LOGGER = logging.getLogger(__name__)
 
 NMS = (
     "(Tensor boxes, Tensor scores, Tensor usable, Tensor? groups, float iou_threshold, "
@@ -45,8 +48,28 @@ def exporting() -> bool:
 
 
 def runs_triton(tensor) -> bool:
-    """Whether our kernels serve for a tensor: it lies on a GPU, and PyTorch's build has Triton."""
-    return tensor.is_cuda and installed("triton")
+    """Whether our kernels serve for a tensor: it lies on a GPU for which they can be compiled."""
+    return tensor.is_cuda and installed("triton") and _compiles(tensor.get_device())
+
+
+@functools.cache
+def _compiles(device: int) -> bool:
+    """Whether a kernel of ours can be compiled and run on a GPU; what hinders it is said once."""
+    import torch
+
+    from frcnn.ops.triton_finish import triton_finish
+
+    try:
+        triton_finish(torch.zeros((1, 1, 1, 1), device=f"cuda:{device}"), None, None, 0.0, 1.0)
+    except Exception as error:  # of compilers and drivers
+        LOGGER.warning(
+            "This GPU works slower than it could: Triton, which comes with PyTorch, cannot compile "
+            "for it (%.300s). It needs a C compiler, such as gcc, and a GPU of compute capability "
+            "7.0 or later.",
+            error,
+        )
+        return False
+    return True
 
 
 @functools.cache
