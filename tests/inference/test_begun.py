@@ -22,20 +22,25 @@ class Late(PictureDetector):
         return self.ahead
 
     def infer(self, images, sizes):
-        raise AssertionError("it is begun alone")
-
-    def begin(self, images, sizes):
         name = int(images[0, 0, 0, 0])
         self.log.append(f"begin {name}")
+        return Results(name, images, self.log)
 
-        def finish():
-            self.log.append(f"finish {name}")
-            boxes = np.zeros((len(images), 1, 4), np.float32)
-            boxes[:, 0, 2:] = images[:, 0, 0, :1]
-            ones = np.ones((len(images), 1))
-            return {"boxes": boxes, "scores": ones, "labels": 0 * ones, "count": ones[:, 0]}
 
-        return finish
+class Results(dict):
+    """Made when they are first looked at."""
+
+    def __init__(self, name, images, log):
+        boxes = np.zeros((len(images), 1, 4), np.float32)
+        boxes[:, 0, 2:] = images[:, 0, 0, :1]
+        ones = np.ones((len(images), 1))
+        super().__init__(boxes=boxes, scores=ones, labels=0 * ones, count=ones[:, 0])
+        self.name, self.log = f"finish {name}", log
+
+    def __getitem__(self, key):
+        if self.name not in self.log:
+            self.log.append(self.name)
+        return super().__getitem__(key)
 
 
 def pictures(count):

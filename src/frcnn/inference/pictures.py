@@ -70,21 +70,14 @@ class PictureDetector(ABC):
 
         Returns:
             Arrays ``boxes`` (B, D, 4), xyxy in pixels of the canvas, ``scores`` (B, D), descending,
-            ``labels`` (B, D) and ``count`` (B,), how many of the D rows are real.
+            ``labels`` (B, D) and ``count`` (B,), how many of the D rows are real. They may be
+            waited for when they are first looked at; the pictures stay as they are until then.
         """
 
     @property
     def batches_ahead(self) -> int:
-        """Batches begun before an earlier one's results are asked for."""
+        """Batches that ``infer`` is given before an earlier one's results are looked at."""
         return 0
-
-    def begin(self, images: np.ndarray, sizes: np.ndarray) -> Callable[[], Mapping[str, Any]]:
-        """Begin what ``infer`` does; a function that waits for its results and returns them.
-
-        The arrays stay as they are until then.
-        """
-        found = self.infer(images, sizes)
-        return lambda: found
 
     def batch_memory(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array for the pictures that ``infer`` is given, where it reads them fastest."""
@@ -238,13 +231,8 @@ class PictureDetector(ABC):
         if missing > 0:
             images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
             sizes = np.concatenate([sizes, np.full((missing, 2), 1, sizes.dtype)])
-        finish = self.begin(images, sizes)
-
-        def detections() -> list[Detections]:
-            found = finish()
-            return [self._to_detections(item, found, row) for row, item in enumerate(group)]
-
-        return detections
+        found = self.infer(images, sizes)
+        return lambda: [self._to_detections(item, found, row) for row, item in enumerate(group)]
 
     def _to_detections(self, item: Prepared, found: Mapping[str, Any], row: int) -> Detections:
         """Cut the padding off one row and scale its boxes to the original picture."""

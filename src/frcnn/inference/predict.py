@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -83,12 +83,8 @@ class Detector(PictureDetector):
         """A GPU computes while the next batch is put together."""
         return 1 if self._on_gpu else 0
 
-    def infer(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, np.ndarray]:
         """Run the network on prepared pictures, as ``PictureDetector`` says."""
-        return self.begin(images, sizes)()
-
-    def begin(self, images: np.ndarray, sizes: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
-        """As ``PictureDetector`` says; on a GPU PyTorch works on while the caller goes on."""
         rules = self.model.rule, self.model.network.rpn.inference_rule
         case = images.shape, images.dtype, rules
         if keras.config.backend() == "torch" and (graph := self._recording(case, images, sizes)):
@@ -99,7 +95,7 @@ class Detector(PictureDetector):
         self.model.predict_function = self._compiled.get(case)
         found = self.model.predict_on_batch({"images": images, "sizes": sizes})
         self._compiled[case] = self.model.predict_function
-        return lambda: found
+        return found
 
     def _recording(self, case: Hashable, images, sizes) -> Callable | None:
         """The network's recorded operations for batches like this one, once there were enough."""

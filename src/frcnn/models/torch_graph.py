@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -179,27 +179,37 @@ def pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
 
 
-def on_host(
-    found: dict[str, torch.Tensor], given: list[np.ndarray]
-) -> Callable[[], dict[str, np.ndarray]]:
-    """A function that waits for results which a GPU may be computing still.
+def on_host(found: dict[str, torch.Tensor], given: list[np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Results as arrays; those that a GPU may be computing still are waited for when looked at.
 
     Args:
         found: what a graph gave. Its next results may lie in the same place.
         given: arrays that it was given, which are kept until then.
     """
-    if not next(iter(found.values())).is_cuda:
-        return lambda: {name: value.numpy() for name, value in found.items()}
-    copies = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
-    done = torch.cuda.Event()
-    done.record()
+    if next(iter(found.values())).is_cuda:
+        return _Awaited(found, given)
+    return {name: value.numpy() for name, value in found.items()}
 
-    def wait() -> dict[str, np.ndarray]:
-        done.synchronize()
-        given.clear()
-        return {name: value.numpy() for name, value in copies.items()}
 
-    return wait
+class _Awaited(Mapping):
+    """Copies of a GPU's tensors in the host's memory."""
+
+    def __init__(self, found: dict[str, torch.Tensor], given: list[np.ndarray]):
+        self._copies = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
+        self._given = given
+        self._done = torch.cuda.Event()
+        self._done.record()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self._done.synchronize()
+        self._given.clear()
+        return self._copies[name].numpy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._copies)
+
+    def __len__(self) -> int:
+        return len(self._copies)
 
 
 def _split(recorded: fx.GraphModule, changing: set[int]):
