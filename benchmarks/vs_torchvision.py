@@ -177,13 +177,16 @@ def measure(work: str, given, rate: float) -> dict:
 
 def warm_up(work: str, given) -> int:
     """Steps of ours before it is at its speed: on PyTorch they are recorded after some."""
-    if given.backend != "torch" or work.split(":")[1] in FORMATS:
+    kind = work.split(":")[1]
+    if given.backend != "torch" or kind in FORMATS:
         return WARM
-    from frcnn.inference import predict
-    from frcnn.models import torch_step
+    if kind == "train":
+        from frcnn.models.torch_step import DEVICES, RECORD_AFTER
 
-    steps = predict.RECORD_AFTER / given.batches, torch_step.RECORD_AFTER
-    return math.ceil(max(steps)) + WARM + 1
+        return WARM + 1 + (RECORD_AFTER if given.device in DEVICES else 0)
+    from frcnn.inference.predict import RECORD_AFTER
+
+    return WARM + 1 + math.ceil(RECORD_AFTER / given.batches)
 
 
 def steps(work: str, given):

@@ -19,8 +19,8 @@ from frcnn.models.torch_graph import RecordedGraph
 
 LOGGER = logging.getLogger(__name__)
 
-# Steps of one shape before it is recorded. Recording takes as long as sixty steps then save, and a
-# training on several canvases of several sizes takes few of each.
+# Steps of one shape before it is recorded. Recording takes as long as some dozens of steps then
+# save, and a training on several canvases of several sizes takes few of each.
 RECORD_AFTER = 20
 DEVICES = ("cuda",)
 
