@@ -8,7 +8,7 @@ from faults import only_fault
 from frcnn.data import images
 from frcnn.data.faults import ImageError
 from frcnn.data.images import image_size, read_image, read_reduced
-from frcnn.data.resizing import canvas_for, prepare, prepare_plain
+from frcnn.data.resizing import canvas_for, fit, fit_plain
 from hostile import (
     NO_FILES,
     animated_png,
@@ -153,11 +153,12 @@ def test_a_part_of_four_gigabytes_in_a_small_png_takes_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
-@pytest.mark.parametrize("way", [prepare, prepare_plain])
+@pytest.mark.parametrize("way", [fit, fit_plain])
 def test_the_thinnest_pictures_are_resized_to_a_pixel_at_least(tmp_path, size, way):
     path = tmp_path / "a.png"
     path.write_bytes(png(size[1], size[0]))
     pixels, by = read_reduced(path, 600, 1000)
-    for canvas in ((64, 96), canvas_for(size, 600, 1000, (), way is prepare_plain)):
-        padded, new, scale = way(pixels, 600, 1000, canvas)
-        assert padded.shape == (*canvas, 3) and min(new) >= 1 and min(scale) > 0
+    for canvas in ((64, 96), canvas_for(size, 600, 1000, (), way is fit_plain)):
+        picture, scale = way(pixels, 600, 1000, canvas)
+        assert min(picture.shape[:2]) >= 1 and min(scale) > 0
+        assert all(side <= most for side, most in zip(picture.shape[:2], canvas, strict=True))

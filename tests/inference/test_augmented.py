@@ -60,7 +60,7 @@ def test_sizes_are_shares_of_the_detectors_own(detector):
     shapes = []
     for view in views:
         preparation = view.preparation
-        shapes.append(preparation.apply(picture())[0].shape[:2])
+        shapes.append(preparation.prepare(picture()).canvas)
         assert all(not side % 32 for canvas in preparation.canvases for side in canvas)
     assert [view.preparation.short for view in views] == [32, 64, 96]
     assert shapes == [(32, 64), (64, 96), (96, 160)]

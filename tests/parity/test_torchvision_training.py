@@ -12,7 +12,7 @@ import torch
 from keras import ops
 
 import torchvision_peer as peers
-from frcnn.data.resizing import prepare_plain
+from frcnn.data.resizing import fit_plain, lay
 from frcnn.models.faster_rcnn import LOSSES
 from frcnn.models.rpn import ProposalRule
 from frcnn.models.targets import RoITargetRule, RPNTargetRule
@@ -71,8 +71,10 @@ def network(peer):
 def our_batch(picture):
     image, boxes, labels = (each[picture] for each in pictures())
     canvas = CANVASES[picture]
-    pixels, size, (down, across) = prepare_plain(image, *peers.SIDES[PRESET], canvas)
-    x = {"images": pixels[None], "sizes": np.array([size], np.int32)}
+    resized, (down, across) = fit_plain(image, *peers.SIDES[PRESET], canvas)
+    pixels = np.empty((*canvas, 3), np.float32)
+    lay(resized, pixels)
+    x = {"images": pixels[None], "sizes": np.array([resized.shape[:2]], np.int32)}
     y = {"boxes": np.full((1, 4, 4), -1, np.float32), "labels": np.full((1, 4), -1, np.int32)}
     y["boxes"][0, : len(boxes)] = boxes * np.array([across, down, across, down], np.float32)
     y["labels"][0, : len(boxes)] = labels

@@ -21,7 +21,7 @@ from frcnn.export.formats import Format
 from frcnn.export.verdict import Report
 from frcnn.export.wishes import Wishes
 from frcnn.inference.artefact import Artefact
-from frcnn.inference.preparation import Preparation
+from frcnn.inference.preparation import Preparation, lay_all
 from frcnn.inference.seen import readable
 from frcnn.training.config import Config
 from frcnn.training.run import Run
@@ -165,6 +165,6 @@ def _batches(dataset: Dataset, artefact: Artefact) -> Iterator[tuple[np.ndarray,
     batch = artefact.batch or 1
     for start in range(0, len(dataset), batch):
         rows = [index % len(dataset) for index in range(start, start + batch)]
-        prepared = [preparation.apply(read_image(dataset[row].image)) for row in rows]
-        images = np.stack([pixels for pixels, *_ in prepared]).astype(artefact.images)
-        yield images, np.array([size for _, size, _ in prepared], np.int32)
+        images = np.empty((batch, *artefact.canvas, 3), artefact.images)
+        pictures = [preparation.prepare(read_image(dataset[row].image)) for row in rows]
+        yield images, lay_all(pictures, images)

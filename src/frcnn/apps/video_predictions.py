@@ -165,7 +165,7 @@ def _groups(ready: Iterator[_Ready], most: int) -> Iterator[list[_Ready]]:
     """Up to ``most`` frames at a time; a change of their size begins another group."""
     group: list[_Ready] = []
     for each in ready:
-        if group and each.prepared.pixels.shape != group[0].prepared.pixels.shape:
+        if group and each.prepared.canvas != group[0].prepared.canvas:
             yield group
             group = []
         group.append(each)

@@ -167,7 +167,7 @@ def canvas_for(
         short: pixels of the short side after resizing.
         long: most pixels of the long side after resizing.
         canvases: to choose from; none: a canvas of its own, its sides rounded up.
-        plain: whether ``prepare_plain`` will resize it.
+        plain: whether ``fit_plain`` will resize it.
         multiple: of so many pixels are the sides of a canvas of its own.
     """
     if plain:
@@ -179,24 +179,43 @@ def canvas_for(
     return fit_canvas(resized, canvases)
 
 
-def prepare_plain(
+def fit(
     image: np.ndarray, short: int, long: int, canvas: Size
-) -> tuple[np.ndarray, Size, tuple[float, float]]:
-    """``prepare`` as torchvision does: one bilinear interpolation in float32, sizes rounded down.
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Resize a picture to lie on a canvas.
+
+    Args:
+        image: uint8 (H, W, 3).
+        short: pixels of the short side after resizing.
+        long: most pixels of the long side after resizing.
+        canvas: (height, width); a picture that would pass it is shrunk further.
+
+    Returns:
+        The picture, uint8, ``image`` itself where it has that size; and the true scale, new over
+        old, of (y, x): rounding to whole pixels makes the two differ.
+    """
+    height, width = image.shape[:2]
+    size = scaled_size((height, width), fitting_scale((height, width), short, long, canvas))
+    return resize(image, size), (size[0] / height, size[1] / width)
+
+
+def fit_plain(
+    image: np.ndarray, short: int, long: int, canvas: Size
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """``fit`` as torchvision does: one bilinear interpolation in float32, sizes rounded down.
 
     Its weights were trained on pictures resized in this way, and give the published results on
     such alone. A large picture made small is not smoothed first.
 
     Returns:
-        As ``prepare``; the canvas is float32, 0..255.
+        As ``fit``; the picture is float32, 0..255.
     """
     size = plain_size(image.shape[:2], short, long)
     if size[0] > canvas[0] or size[1] > canvas[1]:  # no canvas holds it
         shrink = min(canvas[0] / size[0], canvas[1] / size[1])
         size = max(int(size[0] * shrink), 1), max(int(size[1] * shrink), 1)
-    padded = np.zeros((*canvas, 3), np.float32)
-    padded[: size[0], : size[1]] = _interpolate(_interpolate(image, size[0], 0), size[1], 1)
-    return padded, size, (size[0] / image.shape[0], size[1] / image.shape[1])
+    resized = _interpolate(_interpolate(image, size[0], 0), size[1], 1)
+    return resized, (size[0] / image.shape[0], size[1] / image.shape[1])
 
 
 def _interpolate(image: np.ndarray, cells: int, axis: int) -> np.ndarray:
@@ -213,23 +232,23 @@ def _interpolate(image: np.ndarray, cells: int, axis: int) -> np.ndarray:
     return below * (1 - weight) + above * weight
 
 
+def lay(picture: np.ndarray, canvas: np.ndarray) -> None:
+    """Lay a picture (h, w, 3) at the top left of a canvas (H, W, 3), with zeros beside it."""
+    height, width = picture.shape[:2]
+    canvas[:height, :width] = picture
+    canvas[:height, width:] = 0
+    canvas[height:] = 0
+
+
 def prepare(
     image: np.ndarray, short: int, long: int, canvas: Size
 ) -> tuple[np.ndarray, Size, tuple[float, float]]:
-    """Resize a picture and lay it at the top left of a canvas of zeros.
-
-    Args:
-        image: uint8 (H, W, 3).
-        short: pixels of the short side after resizing.
-        long: most pixels of the long side after resizing.
-        canvas: (height, width); a picture that would pass it is shrunk further.
+    """``fit`` a picture and ``lay`` it on a canvas of its own.
 
     Returns:
-        The canvas, uint8; the (height, width) of its valid part; and the true scale, new over
-        old, of (y, x): rounding to whole pixels makes the two differ.
+        The canvas, uint8; the (height, width) of its valid part; and the scale of (y, x).
     """
-    height, width = image.shape[:2]
-    size = scaled_size((height, width), fitting_scale((height, width), short, long, canvas))
-    padded = np.zeros((*canvas, 3), np.uint8)
-    padded[: size[0], : size[1]] = resize(image, size)
-    return padded, size, (size[0] / height, size[1] / width)
+    picture, scale = fit(image, short, long, canvas)
+    padded = np.empty((*canvas, 3), np.uint8)
+    lay(picture, padded)
+    return padded, picture.shape[:2], scale

@@ -12,7 +12,8 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import MAX_PIXELS
-from frcnn.inference.preparation import Image, Preparation, Prepared
+from frcnn.data.resizing import Size
+from frcnn.inference.preparation import Image, Preparation, Prepared, lay_all
 from frcnn.structures import Detections
 from frcnn.threads import decoders, map_ahead
 
@@ -171,7 +172,7 @@ class PictureDetector(ABC):
         return Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), self.classes)
 
     def prepare(self, image: Image) -> Prepared:
-        """Read a picture, resize it and lay it on its canvas; any thread may.
+        """Read a picture and resize it for its canvas; any thread may.
 
         Raises:
             ValueError: as ``detect``.
@@ -186,17 +187,17 @@ class PictureDetector(ABC):
         Pictures are decoded by threads, a little ahead of the network. Those that cannot be read
         are in no group. Where many canvases differ, the group that waits longest goes as it is.
         """
-        waiting: dict[tuple[int, ...], list[tuple[int, Prepared]]] = {}
+        waiting: dict[Size, list[tuple[int, Prepared]]] = {}
         for index, item in enumerate(self._prepared(images, 2 * batch)):
             if isinstance(item, ImageError):
                 if errors is None:
                     raise item
                 errors[index] = item
                 continue
-            group = waiting.setdefault(item.pixels.shape, [])
+            group = waiting.setdefault(item.canvas, [])
             group.append((index, item))
             if len(group) == batch:
-                yield waiting.pop(item.pixels.shape)
+                yield waiting.pop(item.canvas)
             elif sum(map(len, waiting.values())) > max(_MOST_WAITING, batch):
                 yield waiting.pop(next(iter(waiting)))
         yield from waiting.values()
@@ -214,7 +215,7 @@ class PictureDetector(ABC):
         """Find objects in prepared pictures that share a canvas.
 
         Args:
-            group: up to ``batch`` pictures from ``prepare``, with ``pixels`` of one shape.
+            group: up to ``batch`` pictures from ``prepare``.
             batch: as of ``detect``.
         """
         return self._begin_prepared(group, batch)()
@@ -223,14 +224,10 @@ class PictureDetector(ABC):
         self, group: Sequence[Prepared], batch: int
     ) -> Callable[[], list[Detections]]:
         """Begin what ``detect_prepared`` does; a function that waits for its detections."""
-        pixels = group[0].pixels
-        images = self.batch_memory((len(group), *pixels.shape), pixels.dtype)
-        np.stack([item.pixels for item in group], out=images)
-        sizes = np.array([item.size for item in group], np.int32)
-        missing = batch - len(group) if self.fills_batches else 0
-        if missing > 0:
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
-            sizes = np.concatenate([sizes, np.full((missing, 2), 1, sizes.dtype)])
+        first = group[0]
+        rows = max(batch, len(group)) if self.fills_batches else len(group)
+        images = self.batch_memory((rows, *first.canvas, 3), first.pixels.dtype)
+        sizes = lay_all(group, images)
         found = self.infer(images, sizes)
         return lambda: [self._to_detections(item, found, row) for row, item in enumerate(group)]
 

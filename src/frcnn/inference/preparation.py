@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from frcnn.data.faults import ImageError
 from frcnn.data.images import decode_image, decode_reduced, read_image, read_reduced
-from frcnn.data.resizing import STRIDE, Size, canvas_for, prepare, prepare_plain
+from frcnn.data.resizing import STRIDE, Size, canvas_for, fit, fit_plain, lay
 
 Image = str | Path | bytes | np.ndarray
 
@@ -49,22 +50,18 @@ class Preparation:
             return decode_reduced(image, UNNAMED, self.short, self.long)
         return (read_image(image), 1) if plain else read_reduced(image, self.short, self.long)
 
-    def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
-        """Resize a picture, uint8 (H, W, 3), and pad it: as ``data.resizing.prepare``."""
-        resized = prepare_plain if self._plain else prepare
-        height, width = pixels.shape[:2]
-        return resized(pixels, self.short, self.long, self.canvas((height, width)))
-
     def prepare(self, image: Image) -> Prepared:
-        """Read a picture, resize it and lay it on its canvas.
+        """Read a picture and resize it for its canvas.
 
         Raises:
             ValueError: it cannot be read, with its name, or is an array of other shape.
         """
         pixels, by = self.read(image)
         height, width = pixels.shape[:2]
-        padded, size, (down, across) = self.apply(pixels)
-        return Prepared(padded, size, (down / by, across / by), (height * by, width * by))
+        canvas = self.canvas((height, width))
+        resized = fit_plain if self._plain else fit
+        picture, (down, across) = resized(pixels, self.short, self.long, canvas)
+        return Prepared(picture, canvas, (down / by, across / by), (height * by, width * by))
 
     def prepare_or_error(self, image: Image) -> Prepared | ImageError:
         """As ``prepare``, or what is wrong with a picture that cannot be read."""
@@ -83,12 +80,30 @@ class Preparation:
 
 
 class Prepared(NamedTuple):
-    """A picture on its canvas, and the way back to its own pixels."""
+    """A picture in the network's pixels, and the way back to its own."""
 
-    pixels: np.ndarray  # uint8 or float32 (H, W, 3), padded to its canvas
-    size: Size  # of the valid part
+    pixels: np.ndarray  # uint8 or float32 (h, w, 3); an array that was given, if of that size
+    canvas: Size  # that it is to lie on
     scale: tuple[float, float]  # new over old, of (y, x)
     original: Size
+
+
+def lay_all(pictures: Sequence[Prepared], images: np.ndarray) -> np.ndarray:
+    """Lay pictures of one canvas on it, each at the top left with zeros beside it.
+
+    Args:
+        pictures: up to B of them.
+        images: (B, H, W, 3), filled here; of rows without a picture only zeros become.
+
+    Returns:
+        int32 (B, 2), height and width of each picture; 1 where there is none.
+    """
+    sizes = np.ones((len(images), 2), np.int32)
+    for row, item in enumerate(pictures):
+        lay(item.pixels, images[row])
+        sizes[row] = item.pixels.shape[:2]
+    images[len(pictures) :] = 0
+    return sizes
 
 
 def checked(image: np.ndarray) -> np.ndarray:

@@ -46,6 +46,15 @@ class WrappedDetector(PictureDetector):
         """As of the detector within."""
         return self.detector.fixed_canvas
 
+    @property
+    def batches_ahead(self) -> int:
+        """As of the detector within."""
+        return self.detector.batches_ahead
+
+    def batch_memory(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """As of the detector within."""
+        return self.detector.batch_memory(shape, dtype)
+
     def infer(self, images: np.ndarray, sizes: np.ndarray) -> Mapping[str, Any]:
         """Run the network once, as ``PictureDetector`` says."""
         return self.detector.infer(images, sizes)

@@ -149,7 +149,7 @@ class Batcher:
     def _next_group(self) -> list[_Ticket]:
         """The oldest picture with those of its canvas, as many as are run together, if any."""
         waiting = [ticket for ticket in self._waiting.values() if not ticket.answer.done()]
-        same = [each for each in waiting if _shape(each) == _shape(waiting[0])]
+        same = [each for each in waiting if each.prepared.canvas == waiting[0].prepared.canvas]
         group = same[: self._size(len(same))] if same else []
         for ticket in group:
             del self._waiting[ticket.answer]
@@ -175,10 +175,6 @@ class Batcher:
         if self.detector.fixed_batch or most == self._batch:
             return most
         return 1 << (most.bit_length() - 1)
-
-
-def _shape(ticket: _Ticket) -> tuple[int, ...]:
-    return ticket.prepared.pixels.shape
 
 
 class _Unreadable(Exception):
