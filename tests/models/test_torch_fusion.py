@@ -111,12 +111,6 @@ def test_a_doubled_map_is_enlarged_in_passing(finished, pixels, factor):
     assert ("aten.upsample_nearest2d.default" in found) == (factor == 3)
 
 
-def test_on_a_cpu_nothing_changes(pixels):
-    convolve = a_convolution()
-    found = recorded(lambda x: F.relu(convolve(x)), pixels)
-    assert ("frcnn.finish.default" in found) == (DEVICE == "cuda")
-
-
 @pytest.mark.parametrize("preset", ["resnet50_fpn", "efficientnet_lite0_fpn"])
 def test_a_detector_finds_the_same(finished, monkeypatch, preset):
     monkeypatch.setattr(predict, "RECORD_AFTER", 2)

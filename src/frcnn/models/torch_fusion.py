@@ -17,7 +17,7 @@ from frcnn.ops.torch_operators import operators
 
 ATEN = torch.ops.aten
 _LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # channels, of a map with them first and last
-_CLIPS = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default)
+CLIPS = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default)
 
 
 def finish_convolutions(recorded: fx.GraphModule) -> None:
@@ -38,18 +38,17 @@ def finish_convolutions(recorded: fx.GraphModule) -> None:
 
 
 @dataclass
-class _Followers:
+class Followers:
     """The nodes after a convolution that one operation can replace, in their order."""
 
     nodes: list[fx.Node]
     channels_last: bool = False  # after a permutation
-    other: fx.Node | None = None
-    low: float = -math.inf
-    high: float = math.inf
+    other: fx.Node | None = None  # (B, H, W, C), added
+    activation: fx.Node | None = None
 
 
 def _finish(graph: fx.Graph, convolution: fx.Node) -> None:
-    found, bias = _followers(convolution), convolution.args[2]
+    found, bias = followers(convolution, CLIPS), convolution.args[2]
     if bias is None and not found.nodes:
         return
     convolution.update_arg(2, None)
@@ -57,24 +56,32 @@ def _finish(graph: fx.Graph, convolution: fx.Node) -> None:
     with graph.inserting_before(last.next):
         other = found.other
         if other is not None:
-            other = _before_doubling(other) or graph.call_function(
-                ATEN.permute.default, (other, _FIRST)
-            )
-        finish = operators().finish.default
-        graph.call_function(finish, (convolution, bias, other, found.low, found.high))
-        result = convolution
-        if found.channels_last:
-            result = graph.call_function(ATEN.permute.default, (convolution, _LAST))
-            result.meta = dict(last.meta)
-    if found.nodes:
+            other = _before_doubling(other) or channels_first(graph, other)
+        low, high = bounds(found.activation) if found.activation else (-math.inf, math.inf)
+        graph.call_function(operators().finish.default, (convolution, bias, other, low, high))
+        put_in_place(graph, found, convolution, convolution)
+
+
+def channels_first(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """A view (B, C, H, W) of a map (B, H, W, C)."""
+    return graph.call_function(ATEN.permute.default, (node, _FIRST))
+
+
+def put_in_place(graph: fx.Graph, found: Followers, convolution: fx.Node, result: fx.Node) -> None:
+    """Have ``result``, (B, C, H, W), used for what followed a convolution, or for it alone."""
+    last = (convolution, *found.nodes)[-1]
+    if found.channels_last:
+        result = graph.call_function(ATEN.permute.default, (result, _LAST))
+    result.meta = dict(last.meta)
+    if last is not result:
         last.replace_all_uses_with(result)
     for node in reversed(found.nodes):
         graph.erase_node(node)
 
 
-def _followers(convolution: fx.Node) -> _Followers:
-    """What follows a convolution's bias as ``finish`` has it."""
-    found = _Followers([])
+def followers(convolution: fx.Node, activations: tuple[Any, ...]) -> Followers:
+    """What follows a convolution and its bias: perhaps a map added, perhaps an activation."""
+    found = Followers([])
     last = convolution
     while len(last.users) == 1:
         (node,) = last.users
@@ -84,15 +91,15 @@ def _followers(convolution: fx.Node) -> _Followers:
             if found.other is not None:
                 break
             (found.other,) = (each for each in node.all_input_nodes if each is not last)
-        elif node.target in _CLIPS:
-            found.low, found.high = _bounds(node)
+        elif node.target in activations:
+            found.activation = node
             found.nodes.append(node)
             return found
         else:
             break
         found.nodes.append(node)
         last = node
-    return found if found.other is not None else _Followers([])
+    return found if found.other is not None else Followers([])
 
 
 def _is_sum(node: fx.Node) -> bool:
@@ -118,7 +125,8 @@ def _before_doubling(node: fx.Node) -> fx.Node | None:
     return smaller if all(large in (2 * small - 1, 2 * small) for small, large in sizes) else None
 
 
-def _bounds(node: fx.Node) -> tuple[float, float]:
+def bounds(node: fx.Node) -> tuple[float, float]:
+    """Between which values one of ``CLIPS`` clips."""
     if "relu" in str(node.target):
         return 0.0, math.inf
     given: Any = node.args[1:]

@@ -21,6 +21,7 @@ from torch.fx.experimental import proxy_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from frcnn.models.torch_fusion import finish_convolutions
+from frcnn.models.torch_packing import pack_layers, packs
 
 LOGGER = logging.getLogger(__name__)
 
@@ -103,9 +104,12 @@ class RecordedGraph:
             recorded = proxy_tensor.make_fx(run)(*inputs)
         self.first = first
         recorded.graph.eliminate_dead_code()
+        kept = {id(each) for each in changing}
         if inputs[0].device.type in FINISHED:
             finish_convolutions(recorded)
-        parts = _split(recorded, {id(each) for each in changing})
+        elif inputs[0].device.type == "cpu" and not kept and packs():
+            pack_layers(recorded)
+        parts = _split(recorded, kept)
         self._weights, self._fold, self._run, self._written = parts
         self._versions: list[int] | None = None
         self._folded: tuple[torch.Tensor, ...] = ()
@@ -166,10 +170,10 @@ class RecordedGraph:
 
     def _refold(self) -> None:
         folded = self._fold()
-        if not self._folded:
+        if not self.captured:
             self._folded = folded
             return
-        for old, new in zip(self._folded, folded, strict=True):  # a CUDA graph knows the old ones
+        for old, new in zip(self._folded, folded, strict=True):  # the CUDA graph knows the old ones
             if old is not new:
                 old.copy_(new)
 

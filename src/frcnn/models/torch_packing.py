@@ -1,0 +1,182 @@
+"""Convolutions and dense layers of a recorded graph as oneDNN's operations, on a CPU.
+
+PyTorch gives oneDNN a kernel as it is, to be arranged at each call, has bias and activation of a
+dense layer, shortcut and activation of a convolution pass over their map again, and leaves matrix
+products and small convolutions to others, which are slower. In a recorded graph it is plain what
+does not change and what follows. The operations are those that ``torch.compile`` uses where weights
+are frozen.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from frcnn.models.torch_fusion import (
+    ATEN,
+    CLIPS,
+    Followers,
+    bounds,
+    channels_first,
+    followers,
+    put_in_place,
+)
+
+MKLDNN = torch.ops.mkldnn
+_ACTIVATIONS = (*CLIPS, ATEN.hardswish.default)
+_USED = (
+    "_convolution_pointwise",
+    "_linear_pointwise",
+    "_reorder_convolution_weight",
+    "_reorder_linear_weight",
+)
+
+# Bytes of a dense layer's weights of which an arranged copy is kept: a first layer of VGG16 has 411
+# MB, and gains little.
+MOST_COPIED = 1 << 26
+
+
+@functools.cache
+def packs() -> bool:
+    """Whether this PyTorch has oneDNN's operations, on a processor that they were tried on."""
+    return (
+        torch.backends.mkldnn.is_available()
+        and "AVX" in torch.backends.cpu.get_cpu_capability()
+        and all(hasattr(MKLDNN, name) for name in _USED)
+    )
+
+
+def pack_layers(recorded: fx.GraphModule) -> None:
+    """Put oneDNN's operations in place of convolutions and dense layers with what follows them.
+
+    How kernels are arranged depends on them alone, and on the size of the map.
+
+    Args:
+        recorded: with the shapes of its values, on a CPU, without gradients; changed.
+    """
+    graph = recorded.graph
+    varying = _varying(graph)
+    for node in list(graph.nodes):
+        if node.target is ATEN.convolution.default and _is_packable(node, varying):
+            _pack_convolution(graph, node)
+        elif node.target is ATEN.mm.default and _is_packable(node, varying):
+            _pack_dense(graph, node, varying)
+    graph.eliminate_dead_code()
+    recorded.recompile()
+
+
+def _varying(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that depend on the inputs."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _is_packable(node: fx.Node, varying: set[fx.Node]) -> bool:
+    """Whether it is a convolution of maps, or a matrix product, with a kernel that stays."""
+    value, kernel = node.meta["val"], node.args[1]
+    transposed = len(node.args) > 2 and bool(node.args[6])
+    whole = value.ndim == 2 or value.ndim == 4
+    return whole and value.dtype == torch.float32 and kernel not in varying and not transposed
+
+
+def _pack_convolution(graph: fx.Graph, convolution: fx.Node) -> None:
+    given: tuple[Any, ...] = convolution.args
+    x, kernel, bias, strides, padding, dilation, _, _, groups = given
+    found = followers(convolution, _ACTIVATIONS)
+    if found.other is not None and not _undisturbed(convolution, found.nodes):
+        found = Followers([])
+    activation, scalars = _activation(found.activation)
+    last = (convolution, *found.nodes)[-1]
+    where: Any = (padding, strides, dilation, groups)
+    # With a map to be added, once that is there.
+    with graph.inserting_before(convolution if found.other is None else last.next):
+        arrange = MKLDNN._reorder_convolution_weight.default
+        packed = graph.call_function(arrange, (kernel, *where, [*x.meta["val"].shape]))
+        if found.other is None:
+            arguments = x, packed, bias, *where, activation or "none", scalars, ""
+            result = graph.call_function(MKLDNN._convolution_pointwise.default, arguments)
+        else:
+            other = channels_first(graph, found.other)
+            arguments = x, other, packed, bias, *where, "add", 1.0, activation, scalars, ""
+            result = graph.call_function(MKLDNN._convolution_pointwise.binary, arguments)
+        put_in_place(graph, found, convolution, result)
+    graph.erase_node(convolution)
+
+
+def _pack_dense(graph: fx.Graph, product: fx.Node, varying: set[fx.Node]) -> None:
+    given: tuple[Any, ...] = product.args
+    x, kernel = given
+    (rows, inputs), units = x.meta["val"].shape, product.meta["val"].shape[1]
+    nodes, bias = _dense_followers(product, varying)
+    if not _undisturbed(product, nodes):
+        nodes, bias = [], None
+    last = (product, *nodes)[-1]
+    activation, scalars = _activation(last if last.target in CLIPS else None)
+    with graph.inserting_before(last.next):
+        weights = graph.call_function(ATEN.t.default, (kernel,))
+        if 4 * inputs * units <= MOST_COPIED:
+            whole = graph.call_function(ATEN.contiguous.default, (weights,))
+            weights = graph.call_function(MKLDNN._reorder_linear_weight.default, (whole, rows))
+        arguments = x, weights, bias, activation or "none", scalars, ""
+        result = graph.call_function(MKLDNN._linear_pointwise.default, arguments)
+    result.meta = dict(last.meta)
+    last.replace_all_uses_with(result)
+    for node in (*reversed(nodes), product):
+        graph.erase_node(node)
+
+
+def _dense_followers(
+    product: fx.Node, varying: set[fx.Node]
+) -> tuple[list[fx.Node], fx.Node | None]:
+    """A bias added to a matrix product and ReLU after that, where they are; and the bias."""
+    nodes, bias = [], None
+    units = product.meta["val"].shape[1]
+    added = _only_user(product, (ATEN.add.Tensor,))
+    if added is not None and not added.kwargs and added.args[0] is product:
+        other = added.args[1]
+        if isinstance(other, fx.Node) and other not in varying and _shape(other) == (units,):
+            nodes, bias = [added], other
+    clip = _only_user((product, *nodes)[-1], CLIPS)
+    if clip is not None:
+        nodes.append(clip)
+    return nodes, bias
+
+
+def _activation(node: fx.Node | None) -> tuple[str | None, list[float]]:
+    """An activation by oneDNN's name and numbers; None for none."""
+    if node is None:
+        return None, []
+    if node.target is ATEN.hardswish.default:
+        return "hardswish", []
+    low, high = bounds(node)
+    return ("relu", []) if math.isinf(high) else ("hardtanh", [low, high])
+
+
+def _only_user(node: fx.Node, targets: tuple[Any, ...]) -> fx.Node | None:
+    """The node's user, if it has one alone and that is one of these operations."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target in targets else None
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    if node.op == "get_attr":
+        return tuple(getattr(node.graph.owning_module, str(node.target)).shape)
+    return tuple(node.meta["val"].shape)
+
+
+def _undisturbed(first: fx.Node, followers: list[fx.Node]) -> bool:
+    """Whether nothing is changed in place from a node to its last follower: what it reads stays."""
+    node = first
+    while node is not (first, *followers)[-1]:
+        node = node.next
+        schema = getattr(node.target, "_schema", None)
+        if node not in followers and schema is not None and schema.is_mutable:
+            return False
+    return True
