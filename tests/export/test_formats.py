@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 import frcnn
 from frcnn.errors import UserError
-from frcnn.export import export_detector, torch_export
+from frcnn.export import export_detector, onnx_operators, torch_export
 from frcnn.export.describe import describe
 from frcnn.export.onnx_int8 import inner_layers, quantise
 from frcnn.inference.artefact import INPUTS, KEY, OUTPUTS
@@ -25,6 +26,7 @@ from frcnn.models.detector import DetectionModel, DetectionRule
 from frcnn.models.faster_rcnn import FasterRCNN
 from frcnn.models.roi_head import RoIHead
 from frcnn.models.targets import RoITargetRule
+from frcnn.ops.torch_operators import operators
 from tiny import CANVAS, CLASSES, tiny_batch, tiny_head, tiny_network
 
 
@@ -111,6 +113,49 @@ def test_onnx_of_other_poolings(folder, pooling):
     path = export_detector(model, folder / f"{pooling}.onnx", "onnx")
     assert_same(frcnn.load(path).infer, model)
     assert "RoiAlign" not in operators_of(path)
+
+
+@pytest.mark.parametrize("most", [0, onnx_operators.MOST_CELLS])
+def test_onnx_of_a_single_map(folder, monkeypatch, most):
+    monkeypatch.setattr(onnx_operators, "MOST_CELLS", most)
+    model = single_map("align")
+    path = export_detector(model, folder / f"align{most}.onnx", "onnx", batch=None)
+    for batch in (1, 3):
+        assert_same(frcnn.load(path).infer, model, batch)
+    assert operators_of(path)["RoiAlign"] == (most == 0)
+    graph = onnx.load(path).graph
+    products = [node.name for node in graph.node if node.op_type in ("Gemm", "MatMul")]
+    # The head's first layer is led to by convolutions, whichever way RoIs are pooled.
+    assert len(set(inner_layers(graph)).intersection(products)) == 1
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("bins", "ratio"), [(7, 2), (3, 1), (2, 3)])
+def test_products_with_all_cells_of_a_map_are_roi_align(tmp_path, aligned, bins, ratio):
+    rng = np.random.default_rng(bins)
+    feature = rng.normal(size=(2, 5, 9, 4)).astype(np.float32)
+    corners = rng.uniform(-40, 110, (2, 50, 2, 2))
+    corners[:, 10:] = np.sort(corners[:, 10:], axis=2)  # the others have no area
+    boxes = corners.reshape(2, 50, 4).astype(np.float32)
+    arguments = [1 / 8], bins, ratio, aligned
+
+    class Pool(torch.nn.Module):
+        def forward(self, feature, boxes):
+            levels = torch.zeros_like(boxes[..., 0], dtype=torch.int32)
+            return operators().roi_align([feature], boxes, levels, *arguments)
+
+    given = torch.from_numpy(feature), torch.from_numpy(boxes)
+    table = {operators().roi_align.default: onnx_operators.roi_align}
+    program = torch.onnx.export(
+        Pool().eval(), given, dynamo=True, verbose=False, custom_translation_table=table
+    )
+    path = tmp_path / "pool.onnx"
+    program.save(path)
+    assert "RoiAlign" not in operators_of(path)
+    session = onnxruntime.InferenceSession(path)
+    names = [each.name for each in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, (feature, boxes), strict=True)))
+    np.testing.assert_allclose(found, Pool()(*given), atol=2e-5)
 
 
 def test_onnx_of_soft_nms_has_a_loop(model, folder):

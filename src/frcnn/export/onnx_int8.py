@@ -31,6 +31,7 @@ BETWEEN = (
     "GlobalAveragePool",
     "HardSigmoid",
     "HardSwish",
+    "MatMul",
     "MaxPool",
     "Mul",
     "ReduceMean",
@@ -77,23 +78,29 @@ def quantise(source: Path, target: Path, calibration) -> Path:
 
 def inner_layers(graph) -> list[str]:
     """Names of the layers that have another before and after them."""
-    readers: dict[str, list[Any]] = {}
+    kernels = {each.name for each in graph.initializer}
+    layers, readers = [], {}
     for node in graph.node:
-        # What RoIs are pooled from counts, not where they are.
-        for name in node.input[:1] if node.op_type == "RoiAlign" else node.input:
+        names = node.input
+        if node.op_type == "RoiAlign":  # what RoIs are pooled from counts, not where they are
+            names = node.input[:1]
+        elif node.op_type in LAYERS and node.input[1] in kernels:
+            layers.append(node)
+        elif node.op_type == "MatMul":  # RoIs' weights for the cells of a map
+            names = node.input[1:]
+        for name in names:
             readers.setdefault(name, []).append(node)
-    layers = [node for node in graph.node if node.op_type in LAYERS]
     led_to = {after.name: False for after in layers}
     inner = []
     for layer in layers:
-        following = list(_following(layer, readers))
+        following = list(_following(layer, readers, led_to))
         if following:
             inner.append(layer.name)
         led_to.update(dict.fromkeys(following, True))
     return [name for name in inner if led_to[name]]
 
 
-def _following(layer, readers) -> Iterator[str]:
+def _following(layer, readers, layers) -> Iterator[str]:
     """Names of the layers that read what ``layer`` gives, by way of ``BETWEEN`` alone."""
     waiting, seen = [*layer.output], set()
     while waiting:
@@ -101,7 +108,7 @@ def _following(layer, readers) -> Iterator[str]:
             if node.name in seen:
                 continue
             seen.add(node.name)
-            if node.op_type in LAYERS:
+            if node.name in layers:
                 yield node.name
             elif node.op_type in BETWEEN:
                 waiting += node.output
