@@ -104,12 +104,12 @@ class RecordedGraph:
             recorded = proxy_tensor.make_fx(run)(*inputs)
         self.first = first
         recorded.graph.eliminate_dead_code()
-        kept = {id(each) for each in changing}
+        changed = {id(each) for each in changing}
         if inputs[0].device.type in FINISHED:
             finish_convolutions(recorded)
-        elif inputs[0].device.type == "cpu" and not kept and packs():
+        elif inputs[0].device.type == "cpu" and not changed and packs():
             pack_layers(recorded)
-        parts = _split(recorded, kept)
+        parts = _split(recorded, changed)
         self._weights, self._fold, self._run, self._written = parts
         self._versions: list[int] | None = None
         self._folded: tuple[torch.Tensor, ...] = ()
