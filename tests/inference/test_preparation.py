@@ -36,10 +36,12 @@ def test_a_picture_of_the_right_size_is_not_copied_before_it_is_laid():
 
 def test_it_is_what_training_sees():
     image = noise(201, 333)
-    prepared = Preparation(64, 96, ((64, 96),), "smooth").prepare(image)
+    preparation = Preparation(64, 96, ((64, 96),), "smooth")
+    prepared = preparation.prepare(image)
     images = np.full((1, 64, 96, 3), 7, np.uint8)
     sizes = lay_all([prepared], images)
-    padded, size, scale = prepare(image, 64, 96, (64, 96))
-    np.testing.assert_array_equal(images[0], padded)
-    assert tuple(sizes[0]) == size and prepared.scale == scale
+    of_training = prepare(image, 64, 96, (64, 96))
+    for padded, size, scale in (of_training, preparation.apply(image)):
+        np.testing.assert_array_equal(images[0], padded)
+        assert tuple(sizes[0]) == size and prepared.scale == scale
     assert prepared.original == (201, 333)

@@ -63,6 +63,17 @@ class Preparation:
         picture, (down, across) = resized(pixels, self.short, self.long, canvas)
         return Prepared(picture, canvas, (down / by, across / by), (height * by, width * by))
 
+    def apply(self, pixels: np.ndarray) -> tuple[np.ndarray, Size, tuple[float, float]]:
+        """Resize one picture, uint8 (H, W, 3), and lay it on a canvas of its own.
+
+        Returns:
+            As ``data.resizing.prepare``; float32 where ``resizing`` is "plain".
+        """
+        prepared = self.prepare(pixels)
+        images = np.empty((1, *prepared.canvas, 3), prepared.pixels.dtype)
+        lay_all([prepared], images)
+        return images[0], prepared.pixels.shape[:2], prepared.scale
+
     def prepare_or_error(self, image: Image) -> Prepared | ImageError:
         """As ``prepare``, or what is wrong with a picture that cannot be read."""
         try:
