@@ -15,6 +15,7 @@ if keras.config.backend() != "torch":
     pytest.skip("graphs are recorded on PyTorch alone", allow_module_level=True)
 
 import torch
+from torch.fx.experimental import proxy_tensor
 
 from frcnn.models.torch_graph import RecordedGraph
 
@@ -97,6 +98,18 @@ def test_soft_nms_whose_turns_depend_on_the_data_is_not_recorded():
     found = [detector.detect(image) for image in images]
     assert list(detector._recorded.values()) == [None]
     np.testing.assert_allclose(found[-1].scores, detector.detect(images[-1]).scores, atol=1e-6)
+
+
+def test_the_recorder_of_others_stays_as_it_is():
+    def noted():
+        graph = proxy_tensor.make_fx(lambda x: 2 * x)(torch.ones(3)).graph
+        return [node.meta["val"].device.type for node in graph.nodes if "val" in node.meta]
+
+    before = noted()
+    RecordedGraph(lambda x: (x.split(1), x.sum()), [torch.ones(3)])
+    with pytest.raises(RuntimeError, match="value of a tensor is read"):
+        RecordedGraph(lambda x: x * float(x.sum()), [torch.ones(3)])
+    assert noted() == before == ["cpu"] * len(before)
 
 
 def test_what_depends_on_weights_alone_is_computed_once():
