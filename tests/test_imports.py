@@ -47,6 +47,7 @@ PRIMITIVES = {
     "models/torch_convolution.py",
     "models/torch_fusion.py",
     "models/torch_graph.py",
+    "models/torch_host.py",
     "models/torch_packing.py",
     "models/torch_step.py",
     "training/device_memory.py",

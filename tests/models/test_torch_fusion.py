@@ -15,6 +15,7 @@ if keras.config.backend() != "torch":
 import torch
 import torch.nn.functional as F
 
+from blocks import map_of_several_uses, residual_block
 from frcnn.models import torch_graph, torch_step
 from frcnn.models.torch_graph import RecordedGraph
 from frcnn.training import torch_sgd
@@ -54,14 +55,7 @@ def pixels():
 
 
 def test_relu_and_a_shortcut_are_one_operation(finished, pixels):
-    convolve = a_convolution()
-
-    def block(x):
-        hidden = F.relu(convolve(x), inplace=True).permute(0, 2, 3, 1)
-        grown = convolve(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return F.relu(x.permute(0, 2, 3, 1) + grown, inplace=True)
-
-    found = recorded(block, pixels)
+    found = recorded(residual_block(a_convolution()), pixels)
     assert found.count("frcnn.finish.default") == 2
     assert not any("add" in each or "relu" in each for each in found)
 
@@ -73,13 +67,7 @@ def test_relu6_is_one_too(finished, pixels):
 
 
 def test_what_somebody_else_needs_stays(finished, pixels):
-    convolve = a_convolution()
-
-    def function(x):
-        y = convolve(x)
-        return F.relu(y), y, (convolve(x) * 2).permute(0, 2, 3, 1) + 1
-
-    found = recorded(function, pixels)
+    found = recorded(map_of_several_uses(a_convolution()), pixels)
     assert any("relu" in each for each in found) and any("add" in each for each in found)
 
 

@@ -17,6 +17,7 @@ if keras.config.backend() != "torch":
 import torch
 import torch.nn.functional as F
 
+from blocks import map_of_several_uses, residual_block
 from frcnn.models import torch_packing
 from frcnn.models.torch_graph import RecordedGraph
 from frcnn.models.torch_packing import packs
@@ -64,26 +65,13 @@ def test_a_convolution_and_its_activation_are_one_operation(pixels, activate):
 
 
 def test_a_shortcut_is_added_in_passing(pixels):
-    convolve = a_convolution()
-
-    def block(x):
-        hidden = F.relu(convolve(x), inplace=True).permute(0, 2, 3, 1)
-        grown = convolve(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return F.relu(x.permute(0, 2, 3, 1) + grown, inplace=True)
-
-    found = recorded(block, pixels)
+    found = recorded(residual_block(a_convolution()), pixels)
     assert "mkldnn._convolution_pointwise.binary" in found
     assert not any("add" in each or "relu" in each for each in found)
 
 
 def test_what_somebody_else_needs_stays(pixels):
-    convolve = a_convolution()
-
-    def function(x):
-        y = convolve(x)
-        return F.relu(y), y, (convolve(x) * 2).permute(0, 2, 3, 1) + 1
-
-    found = recorded(function, pixels)
+    found = recorded(map_of_several_uses(a_convolution()), pixels)
     assert "aten.relu" in found and "aten.add.Tensor" in found
     assert found.count("mkldnn._convolution_pointwise") == 2
 

@@ -66,7 +66,7 @@ class Detector(PictureDetector):
         """Memory that a GPU reads by itself, kept and used again by PyTorch."""
         if not self._on_gpu:
             return super().batch_memory(shape, dtype)
-        from frcnn.models.torch_graph import pinned
+        from frcnn.models.torch_host import pinned
 
         return pinned(shape, dtype)
 
@@ -88,7 +88,7 @@ class Detector(PictureDetector):
         rules = self.model.rule, self.model.network.rpn.inference_rule
         case = images.shape, images.dtype, rules
         if keras.config.backend() == "torch" and (graph := self._recording(case, images, sizes)):
-            from frcnn.models.torch_graph import on_host
+            from frcnn.models.torch_host import on_host
 
             return on_host(graph(images, sizes), [images, sizes])
         # One compiled function for each shape: TensorFlow would make one of all, of unknown sides.

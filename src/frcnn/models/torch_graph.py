@@ -9,12 +9,12 @@ PyTorch backend: the others compile.
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx
 from torch.fx.experimental import proxy_tensor
@@ -27,6 +27,9 @@ LOGGER = logging.getLogger(__name__)
 
 # Devices on which a pass over a map less pays; on others PyTorch adds a bias in its convolution.
 FINISHED = ("cuda",)
+
+# One at a time: what is changed of the recorder is changed for all threads.
+_RECORDING = threading.Lock()
 
 # Graphs that are in use. Their memory goes with the last of them.
 _CAPTURED: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
@@ -52,24 +55,21 @@ def _lean_recorder() -> Iterator[None]:
     """Have the recorder compute no values beside, and note of a tensor its shape and type alone.
 
     Of tensors with one element it would do once more what is done with these, and if that changes
-    a weight change it twice. What it notes of others takes half the time of a recording.
+    a weight change it twice. What it notes of others takes most of a recording's time.
     """
-    before = proxy_tensor.CONSTANT_NUMEL_LIMIT, proxy_tensor.extract_val
-    proxy_tensor.CONSTANT_NUMEL_LIMIT = -1
-    proxy_tensor.extract_val = _shape_and_type
+    note = proxy_tensor.extract_val
+
+    def note_shape(value: Any, *given: Any, **options: Any) -> Any:
+        if type(value) in (torch.Tensor, torch.nn.Parameter):
+            return value.new_empty(value.shape, device="meta")
+        return note(value, *given, **options)
+
+    limit = proxy_tensor.CONSTANT_NUMEL_LIMIT
+    proxy_tensor.CONSTANT_NUMEL_LIMIT, proxy_tensor.extract_val = -1, note_shape
     try:
         yield
     finally:
-        proxy_tensor.CONSTANT_NUMEL_LIMIT, proxy_tensor.extract_val = before
-
-
-def _shape_and_type(value: Any, **options: Any) -> Any:
-    """A tensor of nothing in place of each, in lists too."""
-    if isinstance(value, torch.Tensor):
-        return value.new_empty(value.shape, device="meta")
-    if isinstance(value, (list, tuple)):
-        return [_shape_and_type(each) for each in value]
-    return value
+        proxy_tensor.CONSTANT_NUMEL_LIMIT, proxy_tensor.extract_val = limit, note
 
 
 class RecordedGraph:
@@ -111,7 +111,7 @@ class RecordedGraph:
         first: Any = None
         # In this thread alone: an operation that another one runs would not be recorded.
         single = torch.autograd.set_multithreading_enabled(False)
-        with torch.no_grad(), single, _lean_recorder():
+        with _RECORDING, torch.no_grad(), single, _lean_recorder():
             recorded = proxy_tensor.make_fx(run)(*inputs)
         self.first = first
         recorded.graph.eliminate_dead_code()
@@ -187,44 +187,6 @@ class RecordedGraph:
         for old, new in zip(self._folded, folded, strict=True):  # the CUDA graph knows the old ones
             if old is not new:
                 old.copy_(new)
-
-
-def pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array in memory that a GPU reads by itself, which PyTorch keeps and gives out again."""
-    return torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True).numpy()
-
-
-def on_host(found: dict[str, torch.Tensor], given: list[np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Results as arrays; those that a GPU may be computing still are waited for when looked at.
-
-    Args:
-        found: what a graph gave. Its next results may lie in the same place.
-        given: arrays that it was given, which are kept until then.
-    """
-    if next(iter(found.values())).is_cuda:
-        return _Awaited(found, given)
-    return {name: value.numpy() for name, value in found.items()}
-
-
-class _Awaited(Mapping):
-    """Copies of a GPU's tensors in the host's memory."""
-
-    def __init__(self, found: dict[str, torch.Tensor], given: list[np.ndarray]):
-        self._copies = {name: value.to("cpu", non_blocking=True) for name, value in found.items()}
-        self._given = given
-        self._done = torch.cuda.Event()
-        self._done.record()
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        self._done.synchronize()
-        self._given.clear()
-        return self._copies[name].numpy()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._copies)
-
-    def __len__(self) -> int:
-        return len(self._copies)
 
 
 def _split(recorded: fx.GraphModule, changing: set[int]):

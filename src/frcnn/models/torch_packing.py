@@ -61,10 +61,15 @@ def pack_layers(recorded: fx.GraphModule) -> None:
     graph = recorded.graph
     varying = _varying(graph)
     for node in list(graph.nodes):
-        if node.target is ATEN.convolution.default and _is_packable(node, varying):
-            _pack_convolution(graph, node)
-        elif node.target is ATEN.mm.default and _is_packable(node, varying):
+        if node.target not in (ATEN.convolution.default, ATEN.mm.default):
+            continue
+        value, kernel = node.meta["val"], node.args[1]
+        if kernel in varying or value.dtype != torch.float32:
+            continue
+        if node.target is ATEN.mm.default:
             _pack_dense(graph, node, varying)
+        elif value.ndim == 4 and not node.args[6]:  # which is whether it is a transposed one
+            _pack_convolution(graph, node)
     graph.eliminate_dead_code()
     recorded.recompile()
 
@@ -76,14 +81,6 @@ def _varying(graph: fx.Graph) -> set[fx.Node]:
         if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
-
-
-def _is_packable(node: fx.Node, varying: set[fx.Node]) -> bool:
-    """Whether it is a convolution of maps, or a matrix product, with a kernel that stays."""
-    value, kernel = node.meta["val"], node.args[1]
-    transposed = len(node.args) > 2 and bool(node.args[6])
-    whole = value.ndim == 2 or value.ndim == 4
-    return whole and value.dtype == torch.float32 and kernel not in varying and not transposed
 
 
 def _pack_convolution(graph: fx.Graph, convolution: fx.Node) -> None:
