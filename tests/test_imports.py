@@ -40,6 +40,7 @@ PRIMITIVES = {
     "ops/nms.py",
     "ops/roi.py",
     "ops/torch_operators.py",
+    "ops/torch_winograd.py",
     "ops/triton_finish.py",
     "ops/triton_nms.py",
     "ops/triton_sum.py",

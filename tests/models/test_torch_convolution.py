@@ -101,6 +101,39 @@ def test_compiled_gradient_is_the_eager_one():
     torch.testing.assert_close(graph, eager)
 
 
+@pytest.mark.parametrize("activation", [None, keras.activations.relu])
+def test_many_channels_train_by_tiles(activation, monkeypatch):
+    torch.manual_seed(0)
+    inputs = torch.randn(2, 30, 37, 128, requires_grad=True)
+    weight = (torch.randn(3, 3, 128, 136) / 34).requires_grad_()
+    scale, bias = torch.rand(136), torch.randn(136, requires_grad=True)
+    target = torch.randn(2, 30, 37, 136)
+    convolved, kept = [], []
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *given: convolved.append(1) or conv2d(*given))
+
+    def convolve():
+        def make_kernel():
+            return (weight * scale).permute(3, 2, 0, 1)
+
+        return convolve_view(settings(), inputs, make_kernel, bias, activation)
+
+    def gradients(outputs):
+        return torch.autograd.grad((outputs * target).sum(), [inputs, weight, bias])
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        tiles = convolve()
+    assert tiles.is_contiguous() and not convolved and (136, 128, 3, 3) not in kept
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    plain = convolve()
+    assert convolved
+    torch.testing.assert_close(tiles, plain, rtol=0, atol=2e-5)
+    for ours, theirs in zip(gradients(tiles), gradients(plain), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=float(2e-5 * theirs.std()))
+    with torch.no_grad():
+        assert torch.equal(convolve(), plain)
+
+
 def test_a_kernel_made_of_others_is_not_kept_for_the_gradient():
     torch.manual_seed(0)
     inputs, weight = torch.randn(1, 5, 6, 3), torch.randn(3, 3, 3, 4, requires_grad=True)

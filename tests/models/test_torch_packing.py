@@ -64,6 +64,30 @@ def test_a_convolution_and_its_activation_are_one_operation(pixels, activate):
     assert [each for each in found if "." in each] == ["mkldnn._convolution_pointwise"]
 
 
+@pytest.mark.parametrize(
+    ("activate", "clipped"),
+    [
+        (F.relu, True),
+        (lambda x: F.hardtanh(x, **RELU6), True),
+        (F.hardswish, False),
+        (lambda x: x, True),
+    ],
+)
+def test_a_convolution_with_many_channels_goes_by_tiles(activate, clipped):
+    kernel, bias = noise(128, 128, 3, 3) / 34, noise(128)
+    x = noise(2, 9, 10, 128)  # of 18 tiles
+
+    def function(x):
+        y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias, padding=1)
+        return activate(y).permute(0, 2, 3, 1)
+
+    found = [each for each in recorded(function, x) if "." in each and "permute" not in each]
+    assert found == ["frcnn.winograd"] + ["aten.hardswish"] * (not clipped)
+    for options in ({"padding": 0}, {"padding": 1, "stride": 2}, {"padding": 2, "dilation": 2}):
+        found = recorded(lambda x, o=options: F.conv2d(x, kernel, **o), x.permute(0, 3, 1, 2))
+        assert "mkldnn._convolution_pointwise" in found
+
+
 def test_a_shortcut_is_added_in_passing(pixels):
     found = recorded(residual_block(a_convolution()), pixels)
     assert "mkldnn._convolution_pointwise.binary" in found

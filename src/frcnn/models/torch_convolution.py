@@ -35,11 +35,21 @@ def convolve_view(layer, inputs, make_kernel, bias, activation):
     import torch
     import torch.nn.functional as F
 
-    view, whole = inputs.permute(0, 3, 1, 2), _arranged(make_kernel())
-    groups = view.shape[1] // whole.shape[1]
-    view, kernel, padding = _pad(layer, view, whole, groups > 1)
-    with _remade(kernel, make_kernel) if kernel is whole else nullcontext():
-        outputs = F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
+    view, made = inputs.permute(0, 3, 1, 2), make_kernel()
+    if _in_tiles(layer, view, made):
+        from frcnn.ops.torch_winograd import Convolution
+
+        with _remade(made, make_kernel):
+            outputs = Convolution.apply(view, made, bias)
+    else:
+        whole = _arranged(made)
+        groups = view.shape[1] // whole.shape[1]
+        view, kernel, padding = _pad(layer, view, whole, groups > 1)
+        remade = _remade(kernel, lambda: _arranged(make_kernel()))
+        with remade if kernel is whole else nullcontext():
+            outputs = F.conv2d(
+                view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups
+            )
     # In place, as a convolution's gradient does not need its output: one map less to keep. A
     # compiler arranges that for itself, and must not see our gradient of an in-place operation.
     if activation is keras.activations.relu:
@@ -49,6 +59,24 @@ def convolve_view(layer, inputs, make_kernel, bias, activation):
         outputs, activation = relu6(outputs), None
     outputs = outputs.permute(0, 2, 3, 1)
     return outputs if activation is None else activation(outputs)
+
+
+def _in_tiles(layer, view, kernel) -> bool:
+    """Whether it pays to convolve as ``ops/torch_winograd.py`` does.
+
+    With gradients, that is: to graphs recorded without, ``torch_packing.py`` sees.
+    """
+    import torch
+
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or view.device.type != "cpu":
+        return False
+    if view.dtype != torch.float32 or "AVX" not in torch.backends.cpu.get_cpu_capability():
+        return False
+    from frcnn.ops.torch_winograd import suits
+
+    margins = (1, 1) if layer.padding == "same" else layer.margins()
+    plain = (*layer.strides, *layer.dilation_rate, *margins) == (1,) * 6
+    return plain and suits(view.shape, kernel.shape)
 
 
 def enlarge_view(x, size):
@@ -88,7 +116,7 @@ def _remade(kernel, make_kernel) -> AbstractContextManager:
         if saved is not None:
             return saved
         with torch.no_grad():
-            return _arranged(make_kernel())
+            return make_kernel()
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 

@@ -1,10 +1,10 @@
-"""Convolutions and dense layers of a recorded graph as oneDNN's operations, on a CPU.
+"""Convolutions and dense layers of a recorded graph as faster operations, on a CPU.
 
 PyTorch gives oneDNN a kernel as it is, to be arranged at each call, has bias and activation of a
 dense layer, shortcut and activation of a convolution pass over their map again, and leaves matrix
 products and small convolutions to others, which are slower. In a recorded graph it is plain what
-does not change and what follows. The operations are those that ``torch.compile`` uses where weights
-are frozen.
+does not change and what follows. oneDNN's operations are those that ``torch.compile`` uses where
+weights are frozen; convolutions with many channels go by tiles, ``ops/torch_winograd.py``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from frcnn.models.torch_fusion import (
     followers,
     put_in_place,
 )
+from frcnn.ops.torch_operators import operators
+from frcnn.ops.torch_winograd import suits
 
 MKLDNN = torch.ops.mkldnn
 _ACTIVATIONS = (*CLIPS, ATEN.hardswish.default)
@@ -51,9 +53,10 @@ def packs() -> bool:
 
 
 def pack_layers(recorded: fx.GraphModule) -> None:
-    """Put oneDNN's operations in place of convolutions and dense layers with what follows them.
+    """Put faster operations in place of convolutions and dense layers with what follows them.
 
-    How kernels are arranged depends on them alone, and on the size of the map.
+    How kernels are arranged depends on them alone, and on the size of the map. For tiles they take
+    four times as much memory.
 
     Args:
         recorded: with the shapes of its values, on a CPU, without gradients; changed.
@@ -69,7 +72,8 @@ def pack_layers(recorded: fx.GraphModule) -> None:
         if node.target is ATEN.mm.default:
             _pack_dense(graph, node, varying)
         elif value.ndim == 4 and not node.args[6]:  # which is whether it is a transposed one
-            _pack_convolution(graph, node)
+            pack = _pack_tiles if _in_tiles(node) else _pack_convolution
+            pack(graph, node)
     graph.eliminate_dead_code()
     recorded.recompile()
 
@@ -81,6 +85,29 @@ def _varying(graph: fx.Graph) -> set[fx.Node]:
         if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
+
+
+def _in_tiles(convolution: fx.Node) -> bool:
+    """Whether it pays to convolve as ``ops/torch_winograd.py`` does."""
+    given: tuple[Any, ...] = convolution.args
+    x, kernel = given[:2]
+    plain = all(size == 1 for sizes in given[3:6] for size in sizes)
+    return plain and suits(x.meta["val"].shape, _shape(kernel), ready=True)
+
+
+def _pack_tiles(graph: fx.Graph, convolution: fx.Node) -> None:
+    given: tuple[Any, ...] = convolution.args
+    x, kernel, bias = given[:3]
+    found = followers(convolution, CLIPS)
+    if found.other is not None:
+        found = Followers([])
+    low, high = bounds(found.activation) if found.activation else (-math.inf, math.inf)
+    with graph.inserting_before(convolution):
+        values = graph.call_function(operators().winograd_kernel.default, (kernel,))
+        arguments = x, values, bias, low, high
+        result = graph.call_function(operators().winograd.default, arguments)
+        put_in_place(graph, found, convolution, result)
+    graph.erase_node(convolution)
 
 
 def _pack_convolution(graph: fx.Graph, convolution: fx.Node) -> None:

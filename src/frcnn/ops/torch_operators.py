@@ -33,6 +33,8 @@ ROI_ALIGN = (
     "int sampling_ratio, bool aligned) -> Tensor"
 )
 
+WINOGRAD_KERNEL = "(Tensor kernel) -> Tensor"
+WINOGRAD = "(Tensor maps, Tensor values, Tensor? bias, float low, float high) -> Tensor"
 WEIGHTED_SUM = "(Tensor table, Tensor y, Tensor x, Tensor y_weights, Tensor x_weights) -> Tensor"
 FINISH = "(Tensor(a!) x, Tensor? bias, Tensor? other, float low, float high) -> ()"
 
@@ -79,7 +81,7 @@ def installed(package: str) -> bool:
 
 
 def operators() -> Any:
-    """``torch.ops.frcnn``: ``nms``, ``soft_nms``, ``roi_align``, ``weighted_sum``, ``finish``."""
+    """``torch.ops.frcnn``, in which the operators below have their names."""
     import torch
 
     return torch.ops.frcnn
@@ -131,6 +133,31 @@ def _weighted_sum_like(table, y, x, y_weights, x_weights):
     return table.new_empty((*y.shape[:-1], x.shape[-2], table.shape[1]))
 
 
+def _winograd_kernel(kernel):
+    """(C_out, C_in, 3, 3) -> (36, C_in, C_out)."""
+    from frcnn.ops.torch_winograd import transform_kernel
+
+    return transform_kernel(kernel.permute(2, 3, 1, 0))
+
+
+def _winograd_kernel_like(kernel):
+    return kernel.new_empty((36, kernel.shape[1], kernel.shape[0]))
+
+
+def _winograd(*arguments):
+    from frcnn.ops.torch_winograd import convolve
+
+    return convolve(*arguments)
+
+
+def _winograd_like(maps, values, bias, low, high):
+    import torch
+
+    (images, _, height, width), last = maps.shape, torch.channels_last
+    shape = images, values.shape[2], height, width
+    return torch.empty(shape, dtype=maps.dtype, device=maps.device, memory_format=last)
+
+
 def _finish(x, bias, other, low, high):
     """Add to a map, in its place, a bias (C,) and another map, and clip it to low..high.
 
@@ -172,6 +199,8 @@ def _define() -> None:
         ("nms", _nms, NMS, _nms_like, ()),
         ("soft_nms", _traced_only, SOFT_NMS, _soft_nms_like, ()),
         ("roi_align", _roi_align, ROI_ALIGN, _roi_align_like, ()),
+        ("winograd_kernel", _winograd_kernel, WINOGRAD_KERNEL, _winograd_kernel_like, ()),
+        ("winograd", _winograd, WINOGRAD, _winograd_like, ()),
         ("weighted_sum", _weighted_sum, WEIGHTED_SUM, _weighted_sum_like, ()),
         ("finish", _finish, FINISH, _finish_like, ("x",)),
     ):

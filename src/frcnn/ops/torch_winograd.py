@@ -1,0 +1,252 @@
+"""3x3 convolutions on a processor with a quarter of the products.
+
+A tile of 4x4 results is a product of two polynomials, those of a 6x6 piece of the map and of the
+kernel, and a polynomial is known by its values at six points: there the product is one of numbers
+(Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308, section 4). Summed over channels, for many
+tiles at once, that is a matrix product for each of 36 pairs of points, in place of nine for each of
+the 16 results. The points decide how far rounding goes: with 0, 5/8, -5/8, 3/2, -3/2 and infinity
+the largest error is about that of a plain convolution in float32; with the usual 0, 1, -1, 2, -2
+and infinity four times that.
+
+Work goes by strips of tiles that the caches hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+
+_P, _Q = 5 / 8, 3 / 2  # the points, with their negatives, zero and infinity
+_TILES = 256  # in a strip, about
+
+# Below these the work on tiles outweighs the products saved: channels of either side, and tiles
+# where the kernel's values are at hand, and where they must be made and gradients are.
+_CHANNELS, _TILES_READY, _TILES_TRAINING = 128, 16, 128
+
+_LAST, _FROM_OUTPUTS = (0, 2, 3, 1), (2, 3, 1, 0)  # channels; a kernel (C_out, C_in, 3, 3)
+
+Values = torch.Tensor | Sequence[torch.Tensor]  # of many polynomials, the first of each first
+
+
+def suits(maps: Sequence[int], kernel: Sequence[int], ready: bool = False) -> bool:
+    """Whether a convolution of float32 without strides, on a processor, is faster so.
+
+    Args:
+        maps: (B, C_in, H, W), a shape.
+        kernel: (C_out, C_in, k, k), a shape; with fewer inputs if it is one of several groups.
+        ready: the kernel's values at the points are at hand.
+    """
+    (images, channels, height, width), (outputs, inputs, *sides) = maps, kernel
+    tiles = images * -(-height // 4) * -(-width // 4)
+    return (
+        sides == [3, 3]
+        and channels == inputs
+        and min(inputs, outputs) >= _CHANNELS
+        and tiles >= (_TILES_READY if ready else _TILES_TRAINING)
+    )
+
+
+def transform_kernel(kernel: torch.Tensor, turned: bool = False) -> torch.Tensor:
+    """The values of a kernel at the points.
+
+    Args:
+        kernel: (3, 3, C_in, C_out).
+        turned: of the kernel by half a turn that leads from outputs to inputs, the gradient's.
+
+    Returns:
+        (36, C_in, C_out), or (36, C_out, C_in) if turned.
+    """
+    points = _kernel_points(turned).to(kernel)
+    values = (points @ kernel.reshape(9, -1)).view(36, *kernel.shape[2:])
+    return values.transpose(1, 2) if turned else values
+
+
+def convolve(
+    maps: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> torch.Tensor:
+    """Convolve maps, beyond whose edges are zeros, and clip the results.
+
+    Args:
+        maps: (B, C_in, H, W), best with channels-last strides.
+        values: (36, C_in, C_out), of ``transform_kernel``.
+        bias: (C_out,).
+        low: least value.
+        high: largest value.
+
+    Returns:
+        (B, C_out, H, W), with channels-last strides.
+    """
+    strips, outputs = _Strips(maps), values.shape[2]
+    shape = len(maps), outputs, *maps.shape[2:]
+    results = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
+    products, rows = strips.empty(outputs, 6, 6), strips.empty(outputs, 4, 6)
+    tiles = strips.frame(outputs)
+    columns = tiles.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).permute(4, 2, 0, 1, 3, 5)
+    for where, at_points in strips.at_points():
+        torch.bmm(at_points, values, out=_matrices(products))
+        _results(products, rows)
+        _results(rows.unbind(1), columns)
+        part = results.permute(_LAST)[where]
+        found = tiles[: part.shape[0], : part.shape[1], : part.shape[2]]
+        part.copy_(found) if bias is None else torch.add(found, bias, out=part)
+        if (low, high) != (-math.inf, math.inf):
+            part.clamp_(low, high)
+    return results
+
+
+def kernel_gradient(maps: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """The gradient of a convolution's kernel.
+
+    Args:
+        maps: (B, C_in, H, W), what was convolved.
+        given: (B, C_out, H, W), the gradient of the results.
+
+    Returns:
+        (3, 3, C_in, C_out).
+    """
+    strips, outputs = _Strips(maps), given.shape[1]
+    sums = maps.new_zeros((36, maps.shape[1], outputs))
+    tiles, values = strips.frame(outputs), strips.empty(outputs, 6, 6)
+    rows = tiles.new_empty((6, *tiles.unfold(1, 4, 4).shape[:-1]))
+    for where, at_points in strips.at_points():
+        _lay(tiles, given.permute(_LAST)[where], 0, 0)
+        _results_at_points(tiles.unfold(1, 4, 4).unbind(-1), rows)
+        _results_at_points(rows.unfold(3, 4, 4).unbind(-1), values.unbind(1))
+        sums.baddbmm_(at_points.transpose(1, 2), _matrices(values))
+    points = _kernel_points(False).to(maps)
+    return (points.T @ sums.flatten(1)).view(3, 3, *sums.shape[1:])
+
+
+class Convolution(torch.autograd.Function):
+    """``convolve`` with gradients: (maps, kernel (C_out, C_in, 3, 3), bias) -> maps."""
+
+    @staticmethod
+    def forward(ctx, maps, kernel, bias):
+        """Convolve."""
+        ctx.save_for_backward(maps, kernel)
+        return convolve(maps, transform_kernel(kernel.permute(_FROM_OUTPUTS)), bias)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        """The gradients of those inputs that need one."""
+        (given,), (maps, kernel) = gradients, ctx.saved_tensors
+        of_maps = of_kernel = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_maps = convolve(given, transform_kernel(kernel.permute(_FROM_OUTPUTS), turned=True))
+        if ctx.needs_input_grad[1]:
+            of_kernel = kernel_gradient(maps, given).permute(3, 2, 0, 1)
+        if ctx.needs_input_grad[2]:
+            of_bias = given.sum((0, 2, 3))
+        return of_maps, of_kernel, of_bias
+
+
+class _Strips:
+    """Parts of a batch of maps, alike in size: whole small maps, or rows of tiles of one."""
+
+    def __init__(self, maps: torch.Tensor):
+        images, _, height, width = maps.shape
+        down, across = -(-height // 4), -(-width // 4)
+        self.maps, self.across = maps.permute(_LAST), across
+        self.rows = _share(down, _TILES // across)
+        self.images = _share(images, _TILES // (down * across))
+
+    def __iter__(self) -> Iterator[tuple[slice, slice]]:
+        """Which images, and which rows of the results."""
+        images, height = self.maps.shape[:2]
+        for first in range(0, images, self.images):
+            for top in range(0, height, 4 * self.rows):
+                yield slice(first, first + self.images), slice(top, top + 4 * self.rows)
+
+    def empty(self, channels: int, *points: int) -> torch.Tensor:
+        """Room for something of each tile."""
+        return self.maps.new_empty((*points, self.images, self.rows, self.across, channels))
+
+    def frame(self, channels: int, margin: int = 0) -> torch.Tensor:
+        """Zeros in place of the tiles' results, and around them."""
+        sides = (4 * tiles + 2 * margin for tiles in (self.rows, self.across))
+        return self.maps.new_zeros((self.images, *sides, channels))
+
+    def at_points(self) -> Iterator[tuple[tuple[slice, slice], torch.Tensor]]:
+        """For each strip where its results belong, and the maps' values (36, tiles, C_in)."""
+        channels = self.maps.shape[3]
+        padded, values = self.frame(channels, 1), self.empty(channels, 6, 6)
+        rows = padded.new_empty((6, *padded.unfold(1, 6, 4).shape[:-1]))
+        for images, results in self:
+            _lay(padded, self.maps[images], results.start - 1, 1)
+            _maps_at_points(padded.unfold(1, 6, 4).unbind(-1), rows)
+            _maps_at_points(rows.unfold(3, 6, 4).unbind(-1), values.unbind(1))
+            yield (images, results), _matrices(values)
+
+
+def _share(whole: int, most: int) -> int:
+    """The size of equal parts, as few as may be."""
+    return -(-whole // -(-whole // max(min(whole, most), 1)))
+
+
+def _matrices(values: torch.Tensor) -> torch.Tensor:
+    """(6, 6, images, rows, columns, C) -> (36, tiles, C)."""
+    return values.view(36, -1, values.shape[-1])
+
+
+def _lay(frame: torch.Tensor, maps: torch.Tensor, top: int, margin: int) -> None:
+    """Put a map's rows, from ``top`` on, into a frame with ``margin`` columns on either side."""
+    part = maps[:, max(top, 0) : top + frame.shape[1]]
+    if part.shape[:2] != frame.shape[:2]:
+        frame.zero_()
+    first = max(-top, 0)
+    place = frame[: len(part), first : first + part.shape[1], margin : margin + part.shape[2]]
+    place.copy_(part)
+
+
+def _maps_at_points(piece: Values, values: Values) -> None:
+    """Six values of a map in a row -> those of a polynomial at the points."""
+    torch.sub(piece[2], piece[0], alpha=_P**2, out=values[0])
+    torch.sub(piece[5], piece[3], alpha=_P**2, out=values[5])
+    for place, point, other in ((1, _P, _Q), (3, _Q, _P)):
+        even = torch.sub(piece[4], piece[2], alpha=other**2)
+        odd = torch.sub(piece[3], piece[1], alpha=other**2)
+        torch.add(even, odd, alpha=point, out=values[place])
+        torch.sub(even, odd, alpha=point, out=values[place + 1])
+    torch.sub(even, values[0], alpha=_Q**2, out=values[0])
+    values[5].sub_(odd, alpha=_Q**2)
+
+
+def _results(values: Values, tile: Values) -> None:
+    """Products at the points -> four results in a row."""
+    sums = values[1] + values[2], values[3] + values[4]
+    differences = values[1] - values[2], values[3] - values[4]
+    torch.add(values[0], sums[0], out=tile[0]).add_(sums[1])
+    torch.mul(differences[0], _P, out=tile[1]).add_(differences[1], alpha=_Q)
+    torch.mul(sums[0], _P**2, out=tile[2]).add_(sums[1], alpha=_Q**2)
+    torch.add(values[5], differences[0], alpha=_P**3, out=tile[3])
+    tile[3].add_(differences[1], alpha=_Q**3)
+
+
+def _results_at_points(tile: Values, values: Values) -> None:
+    """Gradients of four results in a row -> those of the products at the points."""
+    values[0].copy_(tile[0])
+    for place, point in ((1, _P), (3, _Q)):
+        even = torch.add(tile[0], tile[2], alpha=point**2)
+        odd = torch.add(tile[1], tile[3], alpha=point**2)
+        torch.add(even, odd, alpha=point, out=values[place])
+        torch.sub(even, odd, alpha=point, out=values[place + 1])
+    values[5].copy_(tile[3])
+
+
+@functools.cache
+def _kernel_points(turned: bool) -> torch.Tensor:
+    """(36, 9): a kernel -> its values at the points, over the differences between these."""
+    points = torch.tensor([0, _P, -_P, _Q, -_Q], dtype=torch.float64)
+    differences = points[:, None] - points
+    differences.fill_diagonal_(1)
+    powers = points[:, None] ** torch.arange(3) / differences.prod(1, keepdim=True)
+    rows = torch.cat([powers, torch.tensor([[0.0, 0, 1]], dtype=torch.float64)])
+    rows = rows.flip(1) if turned else rows
+    return torch.kron(rows, rows)
