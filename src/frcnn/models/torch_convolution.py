@@ -7,12 +7,18 @@ than the arithmetic on it; what is saved here is passes. PyTorch is imported whe
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import keras
+
+from frcnn.ops.torch_operators import operators
+
+# Activations that clip, and between what.
+_BOUNDS = {keras.activations.relu: (0.0, math.inf), keras.activations.relu6: (0.0, 6.0)}
 
 # Whether gradients make kernels anew, or keep them as PyTorch does.
 _REMAKING = ContextVar("remaking", default=True)
@@ -37,19 +43,9 @@ def convolve_view(layer, inputs, make_kernel, bias, activation):
 
     view, made = inputs.permute(0, 3, 1, 2), make_kernel()
     if _in_tiles(layer, view, made):
-        from frcnn.ops.torch_winograd import Convolution
-
-        with _remade(made, make_kernel):
-            outputs = Convolution.apply(view, made, bias)
+        outputs, activation = _convolve_tiles(view, made, make_kernel, bias, activation)
     else:
-        whole = _arranged(made)
-        groups = view.shape[1] // whole.shape[1]
-        view, kernel, padding = _pad(layer, view, whole, groups > 1)
-        remade = _remade(kernel, lambda: _arranged(make_kernel()))
-        with remade if kernel is whole else nullcontext():
-            outputs = F.conv2d(
-                view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups
-            )
+        outputs = _convolve(layer, view, made, make_kernel, bias)
     # In place, as a convolution's gradient does not need its output: one map less to keep. A
     # compiler arranges that for itself, and must not see our gradient of an in-place operation.
     if activation is keras.activations.relu:
@@ -61,14 +57,39 @@ def convolve_view(layer, inputs, make_kernel, bias, activation):
     return outputs if activation is None else activation(outputs)
 
 
-def _in_tiles(layer, view, kernel) -> bool:
-    """Whether it pays to convolve as ``ops/torch_winograd.py`` does.
+def _convolve(layer, view, made, make_kernel, bias):
+    """As ``convolve_view``, with PyTorch's own convolution."""
+    import torch.nn.functional as F
 
-    With gradients, that is: to graphs recorded without, ``torch_packing.py`` sees.
-    """
+    whole = _arranged(made)
+    groups = view.shape[1] // whole.shape[1]
+    view, kernel, padding = _pad(layer, view, whole, groups > 1)
+    remade = _remade(kernel, lambda: _arranged(make_kernel()))
+    with remade if kernel is whole else nullcontext():
+        return F.conv2d(view, kernel, bias, layer.strides, padding, layer.dilation_rate, groups)
+
+
+def _convolve_tiles(view, made, make_kernel, bias, activation):
+    """As ``convolve_view``, by tiles: a map, and the activation if it is still to be applied."""
     import torch
 
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or view.device.type != "cpu":
+    from frcnn.ops.torch_winograd import Convolution
+
+    if torch.is_grad_enabled():
+        with _remade(made, make_kernel):
+            return Convolution.apply(view, made, bias), activation
+    clips = activation in _BOUNDS
+    low, high = _BOUNDS[activation] if clips else (-math.inf, math.inf)
+    values = operators().winograd_kernel(made)
+    outputs = operators().winograd(view, values, bias, low, high)
+    return outputs, None if clips else activation
+
+
+def _in_tiles(layer, view, kernel) -> bool:
+    """Whether it pays to convolve as ``ops/torch_winograd.py`` does."""
+    import torch
+
+    if view.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     if view.dtype != torch.float32 or "AVX" not in torch.backends.cpu.get_cpu_capability():
         return False

@@ -88,14 +88,13 @@ def convolve(
     results = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
     products, rows = strips.empty(outputs, 6, 6), strips.empty(outputs, 4, 6)
     tiles = strips.frame(outputs)
-    columns = tiles.unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).permute(4, 2, 0, 1, 3, 5)
+    columns = tiles.unflatten(1, (-1, 4)).permute(3, 2, 0, 1, 4, 5)
     for where, at_points in strips.at_points():
         torch.bmm(at_points, values, out=_matrices(products))
         _results(products, rows)
         _results(rows.unbind(1), columns)
         part = results.permute(_LAST)[where]
-        found = tiles[: part.shape[0], : part.shape[1], : part.shape[2]]
-        part.copy_(found) if bias is None else torch.add(found, bias, out=part)
+        _take(part, tiles, bias)
         if (low, high) != (-math.inf, math.inf):
             part.clamp_(low, high)
     return results
@@ -118,7 +117,7 @@ def kernel_gradient(maps: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     for where, at_points in strips.at_points():
         _lay(tiles, given.permute(_LAST)[where], 0, 0)
         _results_at_points(tiles.unfold(1, 4, 4).unbind(-1), rows)
-        _results_at_points(rows.unfold(3, 4, 4).unbind(-1), values.unbind(1))
+        _results_at_points(rows.unbind(3), values.unbind(1))
         sums.baddbmm_(at_points.transpose(1, 2), _matrices(values))
     points = _kernel_points(False).to(maps)
     return (points.T @ sums.flatten(1)).view(3, 3, *sums.shape[1:])
@@ -165,23 +164,28 @@ class _Strips:
                 yield slice(first, first + self.images), slice(top, top + 4 * self.rows)
 
     def empty(self, channels: int, *points: int) -> torch.Tensor:
-        """Room for something of each tile."""
+        """Room for something of each tile: (..., images, rows, columns, C)."""
         return self.maps.new_empty((*points, self.images, self.rows, self.across, channels))
 
     def frame(self, channels: int, margin: int = 0) -> torch.Tensor:
-        """Zeros in place of the tiles' results, and around them."""
-        sides = (4 * tiles + 2 * margin for tiles in (self.rows, self.across))
-        return self.maps.new_zeros((self.images, *sides, channels))
+        """Zeros in place of the tiles, and around them: (images, rows, 4, columns / 4, C).
+
+        First comes every fourth column, then the next of each: what the columns of all tiles
+        have in common lies side by side.
+        """
+        rows, columns = 4 * self.rows + 2 * margin, self.across + margin
+        return self.maps.new_zeros((self.images, rows, 4, columns, channels))
 
     def at_points(self) -> Iterator[tuple[tuple[slice, slice], torch.Tensor]]:
         """For each strip where its results belong, and the maps' values (36, tiles, C_in)."""
-        channels = self.maps.shape[3]
+        channels, across = self.maps.shape[3], self.across
         padded, values = self.frame(channels, 1), self.empty(channels, 6, 6)
-        rows = padded.new_empty((6, *padded.unfold(1, 6, 4).shape[:-1]))
+        rows = padded.new_empty((6, self.images, self.rows, *padded.shape[2:]))
+        pieces = [rows[:, :, :, k % 4, k // 4 : k // 4 + across] for k in range(6)]
         for images, results in self:
             _lay(padded, self.maps[images], results.start - 1, 1)
             _maps_at_points(padded.unfold(1, 6, 4).unbind(-1), rows)
-            _maps_at_points(rows.unfold(3, 6, 4).unbind(-1), values.unbind(1))
+            _maps_at_points(pieces, values.unbind(1))
             yield (images, results), _matrices(values)
 
 
@@ -196,48 +200,63 @@ def _matrices(values: torch.Tensor) -> torch.Tensor:
 
 
 def _lay(frame: torch.Tensor, maps: torch.Tensor, top: int, margin: int) -> None:
-    """Put a map's rows, from ``top`` on, into a frame with ``margin`` columns on either side."""
+    """Put maps' rows from ``top`` on, and ``margin`` columns of zeros before, into a frame."""
     part = maps[:, max(top, 0) : top + frame.shape[1]]
     if part.shape[:2] != frame.shape[:2]:
         frame.zero_()
-    first = max(-top, 0)
-    place = frame[: len(part), first : first + part.shape[1], margin : margin + part.shape[2]]
-    place.copy_(part)
+    rows = frame[: len(part), max(-top, 0) :][:, : part.shape[1]]
+    for k in range(4):
+        first = k < margin  # of these columns one is a zero
+        columns = part[:, :, (k - margin) % 4 :: 4]
+        rows[:, :, k, first : first + columns.shape[2]] = columns
+
+
+def _take(part: torch.Tensor, frame: torch.Tensor, bias: torch.Tensor | None) -> None:
+    """Fill a part of the results from a frame, and add a bias."""
+    for k in range(4):
+        columns = part[:, :, k::4]
+        found = frame[: part.shape[0], : part.shape[1], k, : columns.shape[2]]
+        columns.copy_(found) if bias is None else torch.add(found, bias, out=columns)
+
+
+# None of these three takes memory of its own, which would cost more than what they do.
 
 
 def _maps_at_points(piece: Values, values: Values) -> None:
     """Six values of a map in a row -> those of a polynomial at the points."""
-    torch.sub(piece[2], piece[0], alpha=_P**2, out=values[0])
-    torch.sub(piece[5], piece[3], alpha=_P**2, out=values[5])
+    even, odd = values[0], values[5]
     for place, point, other in ((1, _P, _Q), (3, _Q, _P)):
-        even = torch.sub(piece[4], piece[2], alpha=other**2)
-        odd = torch.sub(piece[3], piece[1], alpha=other**2)
+        torch.sub(piece[4], piece[2], alpha=other**2, out=even)
+        torch.sub(piece[3], piece[1], alpha=other**2, out=odd)
         torch.add(even, odd, alpha=point, out=values[place])
         torch.sub(even, odd, alpha=point, out=values[place + 1])
-    torch.sub(even, values[0], alpha=_Q**2, out=values[0])
-    values[5].sub_(odd, alpha=_Q**2)
+    even.sub_(piece[2], alpha=_Q**2).add_(piece[0], alpha=(_P * _Q) ** 2)
+    odd.mul_(-(_Q**2)).sub_(piece[3], alpha=_P**2).add_(piece[5])
 
 
 def _results(values: Values, tile: Values) -> None:
-    """Products at the points -> four results in a row."""
-    sums = values[1] + values[2], values[3] + values[4]
-    differences = values[1] - values[2], values[3] - values[4]
-    torch.add(values[0], sums[0], out=tile[0]).add_(sums[1])
-    torch.mul(differences[0], _P, out=tile[1]).add_(differences[1], alpha=_Q)
-    torch.mul(sums[0], _P**2, out=tile[2]).add_(sums[1], alpha=_Q**2)
-    torch.add(values[5], differences[0], alpha=_P**3, out=tile[3])
-    tile[3].add_(differences[1], alpha=_Q**3)
+    """Products at the points, which are used up -> four results in a row."""
+    difference, other = tile[3], values[2]
+    torch.sub(values[1], values[2], out=difference)
+    values[1].add_(values[2])
+    torch.sub(values[3], values[4], out=other)
+    values[3].add_(values[4])
+    torch.add(values[0], values[1], out=tile[0]).add_(values[3])
+    torch.mul(values[1], _P**2, out=tile[2]).add_(values[3], alpha=_Q**2)
+    torch.mul(difference, _P, out=tile[1]).add_(other, alpha=_Q)
+    difference.mul_(_P**3).add_(other, alpha=_Q**3).add_(values[5])
 
 
 def _results_at_points(tile: Values, values: Values) -> None:
     """Gradients of four results in a row -> those of the products at the points."""
-    values[0].copy_(tile[0])
+    even, odd = values[0], values[5]
     for place, point in ((1, _P), (3, _Q)):
-        even = torch.add(tile[0], tile[2], alpha=point**2)
-        odd = torch.add(tile[1], tile[3], alpha=point**2)
+        torch.add(tile[0], tile[2], alpha=point**2, out=even)
+        torch.add(tile[1], tile[3], alpha=point**2, out=odd)
         torch.add(even, odd, alpha=point, out=values[place])
         torch.sub(even, odd, alpha=point, out=values[place + 1])
-    values[5].copy_(tile[3])
+    even.copy_(tile[0])
+    odd.copy_(tile[3])
 
 
 @functools.cache
