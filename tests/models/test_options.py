@@ -152,7 +152,7 @@ def test_batch_norm_takes_the_batch_in_training_and_its_average_in_use():
 
 
 @pytest.mark.parametrize("size", [(8, 11), (7, 12)])
-@pytest.mark.parametrize("kind", ["conv", "depthwise", "pool"])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "pool", "even pool"])
 def test_symmetric_padding_is_that_of_pytorch(kind, size):
     import torch
 
@@ -162,6 +162,9 @@ def test_symmetric_padding_is_that_of_pytorch(kind, size):
     if kind == "pool":
         layer = MaxPool2D(3, 2)
         theirs = torch.nn.functional.max_pool2d(view, 3, 2, 1)
+    elif kind == "even pool":
+        layer = MaxPool2D(2, 2)
+        theirs = torch.nn.functional.max_pool2d(view, 2, 2)
     else:
         kinds = {"conv": Conv2D, "depthwise": DepthwiseConv2D}
         first = {"filters": 4} if kind == "conv" else {}
@@ -176,7 +179,7 @@ def test_symmetric_padding_is_that_of_pytorch(kind, size):
     np.testing.assert_allclose(
         ops.convert_to_numpy(ours), theirs.permute(0, 2, 3, 1).numpy(), atol=1e-5
     )
-    if kind != "pool":
+    if "pool" not in kind:
         assert type(layer).from_config(layer.get_config()).symmetric
 
 

@@ -183,10 +183,11 @@ class AddReLU(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class MaxPool2D(keras.layers.Layer):
-    """The largest value of each window, padded symmetrically with nothing, as PyTorch pads.
+    """The largest value of each window.
 
     Args:
-        size: side of the window, odd.
+        size: side of the window. Of an odd one half lies beyond the edge, in nothing, at the first
+            cells and, where it comes to that, the last, as PyTorch pads.
         stride: cells between windows.
     """
 
@@ -196,18 +197,23 @@ class MaxPool2D(keras.layers.Layer):
         self.stride = stride
 
     def call(self, inputs):
-        """Pool (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C)."""
+        """Pool (B, H, W, C)."""
+        margin = self._margin()
         if keras.config.backend() == "torch":
-            return max_pool_view(inputs, self.size, self.stride)
-        margin = self.size // 2
-        pads = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
-        padded = ops.pad(inputs, pads, constant_values=float("-inf"))
-        return ops.max_pool(padded, self.size, self.stride, "valid")
+            return max_pool_view(inputs, self.size, self.stride, margin)
+        if margin:
+            pads = [[0, 0], [margin, margin], [margin, margin], [0, 0]]
+            inputs = ops.pad(inputs, pads, constant_values=float("-inf"))
+        return ops.max_pool(inputs, self.size, self.stride, "valid")
+
+    def _margin(self) -> int:
+        return (self.size - 1) // 2
 
     def compute_output_shape(self, input_shape):
         """The shape of the pooled map."""
         batch, *sides, channels = input_shape
-        sides = [None if side is None else -(-side // self.stride) for side in sides]
+        beyond = 2 * self._margin() - self.size
+        sides = [None if side is None else (side + beyond) // self.stride + 1 for side in sides]
         return (batch, *sides, channels)
 
     def get_config(self):

@@ -158,12 +158,11 @@ def relu_of(x):
     return F.relu(x, inplace=not torch.compiler.is_compiling())
 
 
-def max_pool_view(x, size: int, stride: int):
-    """Largest of each window of (B, H, W, C), ``size`` odd, through an NCHW view."""
+def max_pool_view(x, size: int, stride: int, margin: int):
+    """Largest of each window of (B, H, W, C), through an NCHW view."""
     import torch.nn.functional as F
 
-    pooled = F.max_pool2d(x.permute(0, 3, 1, 2), size, stride, padding=size // 2)
-    return pooled.permute(0, 2, 3, 1)
+    return F.max_pool2d(x.permute(0, 3, 1, 2), size, stride, margin).permute(0, 2, 3, 1)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from frcnn.models.initializers import PIXEL_DEVIATION, Uniform
-from frcnn.models.layers import Conv2D
+from frcnn.models.layers import Conv2D, MaxPool2D
 
 # Caffe's preprocessing, which the published weights were trained with: BGR, mean only.
 VGG_PREPROCESSING = {
@@ -41,7 +41,7 @@ def vgg16(frozen_blocks: int = 2) -> keras.Model:
     inputs = x = keras.Input((None, None, 3), name="pixels")
     for block, (convolutions, channels) in enumerate(_BLOCKS, start=1):
         if block > 1:
-            x = keras.layers.MaxPooling2D(2, name=f"block{block - 1}_pool")(x)
+            x = MaxPool2D(2, 2, name=f"block{block - 1}_pool")(x)
         for index in range(1, convolutions + 1):
             first = block == index == 1
             x = Conv2D(
