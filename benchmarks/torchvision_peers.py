@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models import mobilenet_v3_large, resnet50
+from torchvision.models import mobilenet_v3_large, resnet50, vgg16
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import (
     _mobilenet_extractor,
     _resnet_fpn_extractor,
 )
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -130,10 +132,33 @@ def _mobilenet320(classes: int, sides: dict) -> FasterRCNN:
     )
 
 
+def _vgg16(classes: int, sides: dict) -> FasterRCNN:
+    body = vgg16(weights=None).features[:-1]
+    for weight in body[:10].parameters():
+        weight.requires_grad_(False)
+    body.out_channels = 512
+    return FasterRCNN(
+        body,
+        rpn_anchor_generator=AnchorGenerator(((128, 256, 512),), ((0.5, 1.0, 2.0),)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2),
+        box_head=TwoMLPHead(512 * 7 * 7, 4096),
+        box_predictor=FastRCNNPredictor(4096, classes),
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[1 / 255] * 3,
+        rpn_pre_nms_top_n_train=12000,
+        rpn_post_nms_top_n_train=2000,
+        rpn_pre_nms_top_n_test=6000,
+        rpn_post_nms_top_n_test=300,
+        box_batch_size_per_image=128,
+        **sides,
+    )
+
+
 _BUILDERS = {
     "efficientnet_lite0_fpn": _lite0,
     "resnet50_fpn": _resnet50,
     "mobilenet_v3_large_320_fpn": _mobilenet320,
+    "vgg16": _vgg16,
 }
 
 
@@ -165,11 +190,30 @@ def build_ours(preset: str, peer: FasterRCNN):
         for name in list(tensors)
         if name.startswith("backbone._")
     }
-    source = {**from_torch(lite), **from_torchvision(tensors)}
+    vgg = {name: tensors.pop(name) for name in list(tensors) if re.match(r"backbone\.\d", name)}
+    source = {**from_torch(lite), **_of_vgg16(vgg), **from_torchvision(tensors)}
     report = load_by_name(network, source, "the peer")
     strange = (*report.mismatched, *report.missing, *report.left_over)
     assert not strange, strange
     return network
+
+
+def _of_vgg16(tensors: dict) -> dict:
+    """Weights under our names, those of the first kernel in our order of colours."""
+    if not tensors:
+        return {}
+    names = [
+        f"block{block}_conv{place}"
+        for block, count in enumerate((2, 2, 3, 3, 3), 1)
+        for place in range(1, count + 1)
+    ]
+    values = list(tensors.values())  # a kernel and a bias of each layer
+    source = {
+        name: {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
+        for name, kernel, bias in zip(names, values[::2], values[1::2], strict=True)
+    }
+    source[names[0]]["kernel"] = source[names[0]]["kernel"][:, :, ::-1]
+    return source
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,8 @@ Works are NAME:train or NAME:infer, or NAME:FORMAT for an exported artefact agai
     lite0:train        efficientnet_lite0_fpn, 320x427, batch 4; the peer's batch norms train
     lite0-frozen:train the same; the peer's batch norms are fixed, as ours
     resnet50:train     resnet50_fpn, 512x683, batch 2
-    lite0:infer  resnet50:infer  resnet50-800:infer  mobilenet:infer    batch 1
+    vgg16:train        vgg16, 600x800, batch 1
+    lite0:infer  resnet50:infer  resnet50-800:infer  mobilenet:infer  vgg16:infer    batch 1
     lite0:onnx   lite0:openvino  ...                                    batch 1
     resnet50-800:train with --batch 8: for a GPU
 """
@@ -44,6 +45,8 @@ DEFAULT = (
     "resnet50:infer",
     "resnet50-800:infer",
     "mobilenet:infer",
+    "vgg16:train",
+    "vgg16:infer",
 )
 FORMATS = ("onnx", "openvino")
 BOXES = 12  # of the ground truth, in each picture
@@ -73,6 +76,7 @@ CASES = {
     "resnet50": Case("resnet50_fpn", 512, 2),
     "resnet50-800": Case("resnet50_fpn", 800, 8, width=1333),
     "mobilenet": Case("mobilenet_v3_large_320_fpn", 320, 4),
+    "vgg16": Case("vgg16", 600, 1),
 }
 
 
