@@ -186,8 +186,8 @@ class MaxPool2D(keras.layers.Layer):
     """The largest value of each window.
 
     Args:
-        size: side of the window. Of an odd one half lies beyond the edge, in nothing, at the first
-            cells and, where it comes to that, the last, as PyTorch pads.
+        size: side of the window. An odd one is padded by half of it with nothing, as PyTorch
+            pads, an even one not at all.
         stride: cells between windows.
     """
 

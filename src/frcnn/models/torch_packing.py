@@ -96,6 +96,7 @@ def _in_tiles(convolution: fx.Node) -> bool:
 
 
 def _pack_tiles(graph: fx.Graph, convolution: fx.Node) -> None:
+    """By tiles, and clipped in passing; a map to be added stays an addition."""
     given: tuple[Any, ...] = convolution.args
     x, kernel, bias = given[:3]
     found = followers(convolution, CLIPS)

@@ -4,8 +4,9 @@ How much suppression there is to do depends on the data at every turn, which no 
 can follow: to them NMS is one node, always. A deployment format has its own operators for both, far
 faster than what an exporter would make of our code: while ``torch.export`` traces RoIAlign is one
 node too. The writer of a format translates them or takes them apart. On a GPU two more are kernels
-of ours, which a tracer would not see: RoIAlign's sum, and what follows a convolution. PyTorch is
-imported where it is needed.
+of ours, which a tracer would not see: RoIAlign's sum, and what follows a convolution. On a CPU
+convolutions by tiles are two, which a tracer would follow strip by strip. PyTorch is imported where
+it is needed.
 """
 
 from __future__ import annotations
