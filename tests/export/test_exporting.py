@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from frcnn.apps import exporting
 from frcnn.cli import main
 from frcnn.data.faults import DataError
 from frcnn.errors import UserError
-from frcnn.export import checked
+from frcnn.export import checked, onnx_winograd
 from frcnn.export.torch_program import trace
 from frcnn.export.wishes import Wishes
 from frcnn.inference.predict import Detector
@@ -67,11 +68,30 @@ def test_an_export_that_differs_is_not_left(file, data, tmp_path, monkeypatch):
     assert not json.loads(left.read_text())["passed"]
 
 
-def test_eight_bits_on_the_data_that_calibrates(file, data, tmp_path):
+def test_eight_bits_on_the_data_that_calibrates(file, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_winograd, "CHANNELS", 8)
+    monkeypatch.setattr(onnx_winograd, "CELLS", 1)
     out = tmp_path / "small.onnx"
     path, report = exporting.export_run(str(file), Wishes("onnx", int8=str(data)), str(out))
     assert path == out and report.artefact.precision == "int8"
     assert "the 2 images of" in report.pictures and "int8" in str(report)
+    weights = [each.name for each in onnx.load(path).graph.initializer]
+    assert not any("pieces" in name for name in weights)  # whole convolutions are faster so
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["onnx"], {"winograd": True}),
+        (["openvino", "--no-winograd"], {"winograd": False}),
+        (["torch_export"], {}),
+    ],
+)
+def test_convolutions_by_tiles_where_a_format_has_them(file, monkeypatch, words, options):
+    given = []
+    monkeypatch.setattr(exporting, "export_checked", lambda *_, **options: given.append(options))
+    main(["export", str(file), "--format", *words])
+    assert given == [options]
 
 
 def test_damaged_pictures_are_left_out_and_named(file, data, tmp_path, capsys):
@@ -104,6 +124,7 @@ def test_which_file_and_which_pictures(file, tmp_path):
         ({"batch": "dynamic"}, "best-dynamic.onnx"),
         ({"size": "64x96", "batch": "8", "int8": "data"}, "best-64x96-batch8-int8.onnx"),
         ({"images": "float32"}, "best-float32-images.onnx"),
+        ({"winograd": False}, "best-no-winograd.onnx"),
         ({"kind": "saved_model", "batch": "dynamic"}, "best-dynamic_saved_model"),
     ],
 )
@@ -179,6 +200,8 @@ def test_an_earlier_saved_model_and_an_empty_folder_may_be_replaced(tmp_path):
         ({"batch": "0"}, "--batch is a number of images or dynamic. Received: 0"),
         ({"batch": "many"}, "Received: many"),
         ({"kind": "torch_export", "int8": "data"}, "PyTorch is not written in 8 bits.*litert"),
+        ({"kind": "litert", "winograd": False}, "of LiteRT do not go by tiles.*--no-winograd"),
+        ({"int8": "data", "winograd": False}, "of 8 bits do not go by tiles.*--no-winograd"),
     ],
 )
 def test_settings_that_are_none(settings, sentence):

@@ -18,8 +18,9 @@ import torch
 
 import frcnn
 from frcnn.errors import UserError
-from frcnn.export import export_detector, onnx_operators, torch_export
+from frcnn.export import export_detector, onnx_operators, onnx_winograd, torch_export
 from frcnn.export.describe import describe
+from frcnn.export.formats import FORMATS
 from frcnn.export.onnx_int8 import inner_layers, quantise
 from frcnn.inference.artefact import INPUTS, KEY, OUTPUTS
 from frcnn.models.detector import DetectionModel, DetectionRule
@@ -70,6 +71,12 @@ def any_batch(model, folder):
     return export_detector(model, folder / "any.onnx", "onnx", batch=None)
 
 
+@pytest.fixture
+def all_by_tiles(monkeypatch):
+    monkeypatch.setattr(onnx_winograd, "CHANNELS", 8)
+    monkeypatch.setattr(onnx_winograd, "CELLS", 1)
+
+
 def assert_same(run, model, batch=1, kind=np.uint8):
     """``run`` finds what the model finds, on pictures of which some slots stay free."""
     pictures = tiny_batch(batch, seed=batch)[0]
@@ -99,12 +106,29 @@ def test_onnx_of_any_batch(model, any_batch, batch):
     assert_same(frcnn.load(any_batch).infer, model, batch)
 
 
-def test_onnx_of_a_fixed_batch_of_float_images(folder):
+def test_onnx_of_a_fixed_batch_of_float_images(folder, all_by_tiles):
     model = cascade()
-    path = export_detector(model, folder / "two.onnx", "onnx", batch=2, images="float32")
+    path = folder / "two.onnx"
+    export_detector(model, path, "onnx", batch=2, images="float32", winograd=False)
+    assert not any("pieces" in each.name for each in onnx.load(path).graph.initializer)
     loaded = frcnn.load(path)
     assert loaded.artefact.images == "float32" and loaded.fixed_batch == 2
     assert_same(loaded.infer, model, 2, np.float32)
+
+
+@pytest.mark.parametrize(("kind", "batch"), [("onnx", None), ("openvino", 1)])
+def test_convolutions_by_tiles(model, folder, any_batch, all_by_tiles, kind, batch):
+    path = folder / f"tiles{FORMATS[kind].suffix}"
+    export_detector(model, path, kind, batch=batch)
+    assert_same(frcnn.load(path).infer, model, batch or 3)
+    if kind == "onnx":
+        assert operators_of(path)["MatMul"] > operators_of(any_batch)["MatMul"]
+
+
+def test_weights_that_levels_share_are_written_once(any_batch):
+    weights = onnx.load(any_batch).graph.initializer
+    large = [each.raw_data for each in weights if len(each.raw_data) > 100]
+    assert len(large) > 5 and len(large) == len(set(large))
 
 
 @pytest.mark.parametrize("pooling", ["pool", "crop"])

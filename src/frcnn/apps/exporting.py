@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def export_run(
     artefact = describe(
         model, wishes.canvas, wishes.count, wishes.images, wishes.precision, reference
     )
-    options = {}
+    options: dict[str, Any] = {"winograd": wishes.winograd} if wishes.format.winograd else {}
     if wishes.int8 is not None:
         chosen = _some(_open(wishes.int8, "train"), CALIBRATED)
         options["calibration"] = _batches(chosen, artefact)

@@ -22,6 +22,7 @@ def export_detector(
     size: Size | None = None,
     batch: int | None = 1,
     images: str | None = None,
+    winograd: bool = True,
 ) -> Path:
     """Write a detector in float32, unchecked: ``frcnn export`` also compares it with the model.
 
@@ -32,12 +33,15 @@ def export_detector(
         size: (height, width) of the images that it will take; None: the model's largest canvas.
         batch: images that it will take at once; None: any number, where the format can.
         images: "uint8" or "float32"; None: what the model's pictures are prepared as.
+        winograd: large 3x3 convolutions go by tiles, where the format can: faster on a processor,
+            not for 16 bits or a GPU.
 
     Raises:
         UserError: Keras runs on another backend, a package is missing, or the format cannot hold
             what is wanted.
     """
-    return write(model, describe(model, size, batch, images), Path(path), kind)
+    options = {"winograd": winograd} if FORMATS[kind].winograd else {}
+    return write(model, describe(model, size, batch, images), Path(path), kind, **options)
 
 
 def write(model: DetectionModel, artefact: Artefact, path: Path, kind: Kind, **options) -> Path:

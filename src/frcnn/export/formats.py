@@ -19,6 +19,7 @@ class Format:
         any_batch: whether the number of images may be left open.
         int8: whether it may be quantised by calibration.
         loads: whether ``frcnn.load`` opens it.
+        winograd: whether large convolutions can go by tiles.
     """
 
     title: str
@@ -27,11 +28,14 @@ class Format:
     any_batch: bool
     int8: bool
     loads: bool
+    winograd: bool = False
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format("ONNX", ".onnx", "torch", any_batch=True, int8=True, loads=True),
-    "openvino": Format("OpenVINO", ".xml", "torch", any_batch=True, int8=True, loads=True),
+    "onnx": Format("ONNX", ".onnx", "torch", any_batch=True, int8=True, loads=True, winograd=True),
+    "openvino": Format(
+        "OpenVINO", ".xml", "torch", any_batch=True, int8=True, loads=True, winograd=True
+    ),
     "torch_export": Format("PyTorch", ".pt2", "torch", any_batch=True, int8=False, loads=False),
     "saved_model": Format(
         "SavedModel", "_saved_model", "tensorflow", any_batch=True, int8=False, loads=False

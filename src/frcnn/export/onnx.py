@@ -22,7 +22,11 @@ Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 def write(
-    model: DetectionModel, artefact: Artefact, path: Path, calibration: Batches | None = None
+    model: DetectionModel,
+    artefact: Artefact,
+    path: Path,
+    calibration: Batches | None = None,
+    winograd: bool = True,
 ) -> Path:
     """Write a detector as an ONNX file.
 
@@ -33,6 +37,7 @@ def write(
         path: of the file.
         calibration: batches (images, sizes) of the artefact's shapes, by which convolutions and
             matrix products are quantised to 8 bits.
+        winograd: large 3x3 convolutions of float32 go by tiles, as of ``export/onnx_winograd.py``.
 
     Returns:
         ``path``.
@@ -45,6 +50,7 @@ def write(
         plain, simple = Path(folder, "plain.onnx"), Path(folder, "simple.onnx")
         _translate(model, artefact).save(plain)
         _simplify(plain, simple)
+        _rewrite(simple, winograd and calibration is None)
         if calibration is not None:
             from frcnn.export.onnx_int8 import quantise
 
@@ -102,6 +108,20 @@ def _simplify(source: Path, target: Path) -> None:
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _rewrite(path: Path, winograd: bool) -> None:
+    """Let large convolutions go by tiles if wanted, and keep once what several layers share."""
+    import onnx_ir as ir
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
+    model = ir.load(path)
+    if winograd:
+        from frcnn.export.onnx_winograd import by_tiles
+
+        model = by_tiles(model)
+    model = DeduplicateInitializersPass(size_limit=2**31)(model).model
+    ir.save(model, path)
 
 
 def _put_in_words(content: Any, artefact: Artefact) -> None:

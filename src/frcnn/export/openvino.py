@@ -12,7 +12,11 @@ from frcnn.models.detector import DetectionModel
 
 
 def write(
-    model: DetectionModel, artefact: Artefact, path: Path, calibration: onnx.Batches | None = None
+    model: DetectionModel,
+    artefact: Artefact,
+    path: Path,
+    calibration: onnx.Batches | None = None,
+    winograd: bool = True,
 ) -> Path:
     """Write a detector for OpenVINO, by way of ONNX.
 
@@ -21,6 +25,7 @@ def write(
         artefact: what is written; kept in the file's ``rt_info`` under ``frcnn``.
         path: of the ``.xml`` file.
         calibration: as of ``onnx.write``.
+        winograd: as of ``onnx.write``.
 
     Returns:
         ``path``.
@@ -38,7 +43,7 @@ def write(
             "Install it with `pip install 'frcnn[export,openvino]'`."
         ) from error
     with tempfile.TemporaryDirectory() as folder:
-        source = onnx.write(model, artefact, Path(folder, "detector.onnx"), calibration)
+        source = onnx.write(model, artefact, Path(folder, "detector.onnx"), calibration, winograd)
         graph = openvino.convert_model(source)
         graph.set_rt_info(artefact.to_json(), [KEY])
         openvino.save_model(graph, path, compress_to_fp16=False)

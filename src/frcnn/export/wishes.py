@@ -22,6 +22,7 @@ class Wishes:
         batch: images at once, a number, or "dynamic".
         images: "uint8", "float32", or None for what pictures are prepared as.
         int8: a data set to calibrate 8 bits on, None for float32.
+        winograd: large convolutions of float32 go by tiles, where the format can.
 
     Raises:
         UserError: a setting that is none, or that the format cannot have.
@@ -32,6 +33,7 @@ class Wishes:
     batch: str = "1"
     images: str | None = None
     int8: str | None = None
+    winograd: bool = True
 
     def __post_init__(self):
         if self.size is not None and not re.fullmatch(r"\d{1,5}x\d{1,5}", self.size):
@@ -44,6 +46,11 @@ class Wishes:
             raise UserError(
                 f"{self.format.title} is not written in 8 bits; leave out --int8, or choose one of "
                 f"{able}."
+            )
+        if not self.winograd and (self.int8 is not None or not self.format.winograd):
+            kept = "of 8 bits" if self.format.winograd else f"of {self.format.title}"
+            raise UserError(
+                f"Convolutions {kept} do not go by tiles anyway; leave out --no-winograd."
             )
 
     @property
@@ -69,7 +76,7 @@ class Wishes:
         """Of the file's name, where none is given: best.onnx, best-320x448-batch8-int8.onnx."""
         many = {"1": None, DYNAMIC: DYNAMIC}.get(self.batch, f"batch{self.batch}")
         kind = self.images and f"{self.images}-images"
-        parts = (self.size, many, kind, self.int8 and "int8")
+        parts = (self.size, many, kind, self.int8 and "int8", not self.winograd and "no-winograd")
         return "".join(f"-{part}" for part in parts if part) + self.format.suffix
 
     @property

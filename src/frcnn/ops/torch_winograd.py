@@ -1,12 +1,8 @@
 """3x3 convolutions on a processor with a quarter of the products.
 
-A tile of 4x4 results is a product of two polynomials, those of a 6x6 piece of the map and of the
-kernel, and a polynomial is known by its values at six points: there the product is one of numbers
-(Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308, section 4). Summed over channels, for many
-tiles at once, that is a matrix product for each of 36 pairs of points, in place of nine for each of
-the 16 results. The points decide how far rounding goes: with 0, 5/8, -5/8, 3/2, -3/2 and infinity
-the largest error is about that of a plain convolution in float32; with the usual 0, 1, -1, 2, -2
-and infinity four times that.
+Tiles of 4x4 results are products of polynomials, known by their values at six points
+(``ops/winograd.py``). Summed over channels, for many tiles at once, that is a matrix product for
+each of 36 pairs of points, in place of nine for each of the 16 results.
 
 Work goes by strips of tiles that the caches hold.
 """
@@ -19,7 +15,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-_P, _Q = 5 / 8, 3 / 2  # the points, with their negatives, zero and infinity
+from frcnn.ops.winograd import P, Q, of_kernels
+
 _TILES = 256  # in a strip, about
 
 # Below these the work on tiles outweighs the products saved: channels of either side, and tiles
@@ -225,13 +222,13 @@ def _take(part: torch.Tensor, frame: torch.Tensor, bias: torch.Tensor | None) ->
 def _maps_at_points(piece: Values, values: Values) -> None:
     """Six values of a map in a row -> those of a polynomial at the points."""
     even, odd = values[0], values[5]
-    for place, point, other in ((1, _P, _Q), (3, _Q, _P)):
+    for place, point, other in ((1, P, Q), (3, Q, P)):
         torch.sub(piece[4], piece[2], alpha=other**2, out=even)
         torch.sub(piece[3], piece[1], alpha=other**2, out=odd)
         torch.add(even, odd, alpha=point, out=values[place])
         torch.sub(even, odd, alpha=point, out=values[place + 1])
-    even.sub_(piece[2], alpha=_Q**2).add_(piece[0], alpha=(_P * _Q) ** 2)
-    odd.mul_(-(_Q**2)).sub_(piece[3], alpha=_P**2).add_(piece[5])
+    even.sub_(piece[2], alpha=Q**2).add_(piece[0], alpha=(P * Q) ** 2)
+    odd.mul_(-(Q**2)).sub_(piece[3], alpha=P**2).add_(piece[5])
 
 
 def _results(values: Values, tile: Values) -> None:
@@ -242,15 +239,15 @@ def _results(values: Values, tile: Values) -> None:
     torch.sub(values[3], values[4], out=other)
     values[3].add_(values[4])
     torch.add(values[0], values[1], out=tile[0]).add_(values[3])
-    torch.mul(values[1], _P**2, out=tile[2]).add_(values[3], alpha=_Q**2)
-    torch.mul(difference, _P, out=tile[1]).add_(other, alpha=_Q)
-    difference.mul_(_P**3).add_(other, alpha=_Q**3).add_(values[5])
+    torch.mul(values[1], P**2, out=tile[2]).add_(values[3], alpha=Q**2)
+    torch.mul(difference, P, out=tile[1]).add_(other, alpha=Q)
+    difference.mul_(P**3).add_(other, alpha=Q**3).add_(values[5])
 
 
 def _results_at_points(tile: Values, values: Values) -> None:
     """Gradients of four results in a row -> those of the products at the points."""
     even, odd = values[0], values[5]
-    for place, point in ((1, _P), (3, _Q)):
+    for place, point in ((1, P), (3, Q)):
         torch.add(tile[0], tile[2], alpha=point**2, out=even)
         torch.add(tile[1], tile[3], alpha=point**2, out=odd)
         torch.add(even, odd, alpha=point, out=values[place])
@@ -262,10 +259,6 @@ def _results_at_points(tile: Values, values: Values) -> None:
 @functools.cache
 def _kernel_points(turned: bool) -> torch.Tensor:
     """(36, 9): a kernel -> its values at the points, over the differences between these."""
-    points = torch.tensor([0, _P, -_P, _Q, -_Q], dtype=torch.float64)
-    differences = points[:, None] - points
-    differences.fill_diagonal_(1)
-    powers = points[:, None] ** torch.arange(3) / differences.prod(1, keepdim=True)
-    rows = torch.cat([powers, torch.tensor([[0.0, 0, 1]], dtype=torch.float64)])
+    rows = torch.from_numpy(of_kernels())
     rows = rows.flip(1) if turned else rows
     return torch.kron(rows, rows)
