@@ -108,6 +108,12 @@ def main() -> None:
     import torch
     import torchvision  # noqa: F401  # before Keras: after TensorFlow its libraries crash Python
 
+    if given.only != "peer":
+        from frcnn.backend import importing_keras
+
+        with importing_keras():  # as whoever uses frcnn
+            import keras  # noqa: F401
+
     if given.device == "cuda":  # the best that eager PyTorch has; XLA's own default is the same
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

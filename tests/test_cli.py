@@ -210,6 +210,17 @@ def test_tensorflow_is_not_imported_for_another_backend(backend, tmp_path):
     assert result.stdout.strip() == "False", result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    "use", ["frcnn.Detector", "frcnn.cli.run_safely(lambda: __import__('keras'))"]
+)
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def test_jax_is_not_imported_for_another_backend(backend, use, tmp_path):
+    (tmp_path / "jax.py").write_text("print('JAX is imported')")
+    code = f"import frcnn, frcnn.cli; {use}; print('ready'); import jax"
+    result = run("-c", code, backend=backend, cwd=tmp_path)  # where `import` looks first
+    assert result.stdout.splitlines() == ["ready", "JAX is imported"]
+
+
 def test_a_missing_backend_is_a_sentence(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("KERAS_BACKEND", "jax")

@@ -73,7 +73,8 @@ def importing_keras() -> Iterator[None]:
     if "keras" not in sys.modules and not os.environ.get("KERAS_BACKEND") and _installed():
         os.environ["KERAS_BACKEND"] = _installed()[0]
     try:
-        yield
+        with jax_left_out():
+            yield
     except ModuleNotFoundError as error:
         if error.name not in PREFERENCE:
             raise
@@ -82,3 +83,22 @@ def importing_keras() -> Iterator[None]:
             "environment variable KERAS_BACKEND to torch, jax or tensorflow before Python "
             "starts, whichever is installed."
         ) from error
+
+
+@contextmanager
+def jax_left_out() -> Iterator[None]:
+    """Keep Keras, imported inside on another backend, from importing JAX.
+
+    Where it is installed, a callback of Keras's that frcnn does not use imports it at once, which
+    takes a hundred megabytes and half a second. Whoever wants JAX imports it afterwards.
+    """
+    wanted = os.environ.get("KERAS_BACKEND", "jax") == "jax"
+    if wanted or "keras" in sys.modules or "jax" in sys.modules:
+        yield
+        return
+    sys.modules["jax"] = None  # type: ignore[assignment]  # Python's sign that there is none
+    try:
+        yield
+    finally:
+        if sys.modules.get("jax") is None:
+            sys.modules.pop("jax", None)

@@ -5,6 +5,7 @@ Nothing heavy is imported until a subcommand needs it, and the backend is chosen
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -15,7 +16,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from frcnn.backend import choose_backend
+from frcnn.backend import choose_backend, jax_left_out
 from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
@@ -116,6 +117,8 @@ def run_safely(action: Callable[[], None], keras: bool = True, backend: str | No
                 print(notice, file=sys.stderr)
             _check_torch_device()
             _keep_compiled()
+            with jax_left_out():
+                importlib.import_module("keras")
             _leave_tensorflow_out()
         action()
 
