@@ -78,6 +78,21 @@ def test_the_results_are_the_convolution_s(maps, bias):
 
 
 @pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize(
+    ("maps", "strips"),
+    [((2, 3, 23, 10), 3), ((1, 2, 24, 12), 3), ((1, 2, 5, 40), 2), ((1, 2, 4, 40), 1)],
+)
+def test_large_maps_go_by_strips(monkeypatch, maps, strips):
+    monkeypatch.setattr(onnx_winograd, "TILES", 8)
+    model = convolution(maps)
+    tiles = rewritten(model)
+    assert operators(tiles)["MatMul"] == 3 * strips and "Conv" not in operators(tiles)
+    given = np.random.default_rng(0).normal(size=maps).astype(np.float32)
+    (expected,), (found,) = run(model, given), run(tiles, given)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * expected.std())
+
+
+@pytest.mark.usefixtures("everywhere")
 def test_any_batch():
     model = convolution((1, 4, 8, 12), symbol=("batch", 4, 8, 12))
     tiles = rewritten(model)

@@ -2,7 +2,8 @@
 
 Three matrix products in place of one: pieces of 6x6 cells -> their values at 36 pairs of points;
 those and the kernel's, summed over channels, with a quarter of the convolution's products; what
-comes of it -> tiles of 4x4 results. Two ``Gather`` lay out the pieces and the results.
+comes of it -> tiles of 4x4 results. Two ``Gather`` lay out the pieces and the results. Large maps
+go by strips, for the pieces take more than twice a map's room, and so do the values.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from frcnn.ops import winograd
 
 # Below these the work on tiles, and reading four times the weights, outweigh the products saved.
 CHANNELS, CELLS = 128, 1000
+TILES = 512  # of an image in a strip, about
 
 
 def by_tiles(model: ir.Model) -> ir.Model:
@@ -80,20 +82,27 @@ class _ByTiles(pattern.RewriteRuleClassBase):
         def shape(*sides: int):
             return op.Constant(value=ir.tensor(np.array(sides, np.int64)))
 
+        of_maps = given(_pairs(winograd.of_maps()), "of_maps")
+        of_results = given(_pairs(winograd.of_results()), "of_results")
+        points = _pairs(winograd.of_kernels()) @ kernel.reshape(outputs * inputs, 9).T
+        points = points.reshape(36, outputs, inputs).transpose(0, 2, 1)
+        of_kernel = given(points, "of_kernel")
         after = 4 * down + 1 - height, 4 * across + 1 - width
-        x = op.Pad(op.Transpose(maps, perm=[0, 2, 3, 1]), shape(0, 1, 1, 0, 0, *after, 0))
-        x = op.Reshape(x, shape(0, -1, inputs))
-        x = op.Gather(x, given(_pieces(down, across), "pieces", np.int32), axis=1)
-        x = op.Reshape(x, shape(0, 36, -1))
-        x = op.MatMul(given(_pairs(winograd.of_maps()), "of_maps"), x)
-        x = op.Reshape(x, shape(0, 36, -1, inputs))  # [B, 36, tiles, C_in]
-        values = _pairs(winograd.of_kernels()) @ kernel.reshape(outputs * inputs, 9).T
-        values = values.reshape(36, outputs, inputs).transpose(0, 2, 1)
-        x = op.MatMul(x, given(values, "of_kernel"))  # [B, 36, tiles, C_out]
-        x = op.Reshape(x, shape(0, 36, -1))
-        x = op.MatMul(given(_pairs(winograd.of_results()), "of_results"), x)
-        x = op.Reshape(x, shape(0, -1, outputs))  # [B, 16 * tiles, C_out]
-        x = op.Gather(x, given(_places(height, width), "places", np.int32), axis=1)
+        cells = op.Pad(op.Transpose(maps, perm=[0, 2, 3, 1]), shape(0, 1, 1, 0, 0, *after, 0))
+        cells = op.Reshape(cells, shape(0, -1, inputs))
+        strips = []
+        most = -(-down // -(-down * across // TILES))
+        for first in range(0, down, most):
+            rows, left = min(most, down - first), height - 4 * first
+            pieces = _pieces(rows, across) + 4 * first * (4 * across + 2)
+            x = op.Gather(cells, given(pieces, f"pieces_{first}", np.int32), axis=1)
+            x = op.MatMul(of_maps, op.Reshape(x, shape(0, 36, -1)))
+            x = op.MatMul(op.Reshape(x, shape(0, 36, -1, inputs)), of_kernel)
+            x = op.MatMul(of_results, op.Reshape(x, shape(0, 36, -1)))
+            x = op.Reshape(x, shape(0, -1, outputs))  # [B, 16 * tiles, C_out]
+            places = _places(min(4 * rows, left), width)
+            strips.append(op.Gather(x, given(places, f"places_{first}", np.int32), axis=1))
+        x = op.Concat(*strips, axis=1) if len(strips) > 1 else strips[0]  # [B, H, W, C_out]
         bias = made.producer().inputs[2:]
         if bias:
             x = op.Add(x, *bias)
