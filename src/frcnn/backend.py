@@ -90,7 +90,7 @@ def jax_left_out() -> Iterator[None]:
     """Keep Keras, imported inside on another backend, from importing JAX.
 
     Where it is installed, a callback of Keras's that frcnn does not use imports it at once, which
-    takes a hundred megabytes and half a second. Whoever wants JAX imports it afterwards.
+    takes memory and time. Whoever wants JAX imports it afterwards.
     """
     wanted = os.environ.get("KERAS_BACKEND", "jax") == "jax"
     if wanted or "keras" in sys.modules or "jax" in sys.modules:
