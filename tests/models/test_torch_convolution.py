@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from frcnn.models.torch_convolution import convolve_view
+from frcnn.models.torch_convolution import convolve_view, enlarge_view
 
 
 def settings(strides=1, padding="same", dilation=1):
@@ -155,3 +155,35 @@ def test_a_kernel_made_of_others_is_not_kept_for_the_gradient():
     plain = F.conv2d(inputs.permute(0, 3, 1, 2), (weight * scale).permute(3, 2, 0, 1), padding=1)
     (expected,) = torch.autograd.grad(plain.square().sum(), weight)
     torch.testing.assert_close(got, expected)
+
+
+def test_gradients_of_a_map_that_several_layers_read_are_added_in_place():
+    maps = torch.randn(2, 32, 32, 64)
+    kernels = [torch.randn(8, 64, 1, 1) for _ in range(3)]
+
+    def read(maps, kernel):
+        if kernel is kernels[0]:
+            return enlarge_view(maps, (40, 40))
+        return convolve_view(settings(), maps, lambda: kernel, None, None)
+
+    def backward(view):
+        """The gradient, and how many sums took memory of their own."""
+        torch.manual_seed(0)
+        given = maps.clone().requires_grad_()
+        shared = given * 1.0
+        outputs = [view(shared, kernel) for kernel in kernels]
+        loss = sum((x * torch.randn_like(x)).sum() for x in outputs)
+        with torch.profiler.profile(profile_memory=True) as trace:
+            loss.backward()
+        added = [each for each in trace.events() if each.name == "aten::add"]
+        return given.grad, sum(each.cpu_memory_usage > 0 for each in added)
+
+    def plainly(maps, kernel):
+        view = maps.permute(0, 3, 1, 2)
+        found = F.interpolate(view, (40, 40)) if kernel is kernels[0] else F.conv2d(view, kernel)
+        return found.permute(0, 2, 3, 1)
+
+    slope, taken = backward(read)
+    expected, taken_elsewhere = backward(plainly)
+    assert taken == 0 and taken_elsewhere > 0
+    torch.testing.assert_close(slope, expected)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -127,6 +129,37 @@ def test_pyramid_gradient_equals_torchvisions(gradient, implementation, random_b
         expected = inputs[str(level)].grad.permute(0, 2, 3, 1).numpy()
         assert np.abs(expected).max() > 0
         np.testing.assert_allclose(slope, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_levels_without_boxes_have_no_gradient(gradient, implementation):
+    maps = [ops.convert_to_tensor(x) for x in feature_maps((1, 8, 8, 2), (1, 4, 4, 2))]
+    upstream = np.ones((1, 3, 2, 2, 2), "f4")
+    for size, level in ((8, 0), (32, 1)):
+        boxes = np.tile(np.float32([0, 0, size, size]), (1, 3, 1))
+
+        def pool(value, place, boxes=boxes):
+            given = [*maps[:place], value, *maps[place + 1 :]]
+            return roi.pyramid_roi_align(given, boxes, STRIDES[:2], 2, 2, True, 32, 3)
+
+        for place in range(2):
+            slope = gradient(partial(pool, place=place), maps[place], upstream)
+            assert np.any(slope) == (place == level)
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="of PyTorch's memory")
+def test_what_else_reads_the_maps_adds_its_gradient_in_place(random_boxes):
+    maps = [torch.from_numpy(x) for x in feature_maps((1, 32, 32, 16), (1, 16, 16, 16))]
+    given = [x.clone().requires_grad_() for x in maps]
+    shared = [x * 1.0 for x in given]
+    others = sum(x.sum() for x in shared)
+    boxes = np.clip(random_boxes((1, 50), 8, size=128), 0, 128).astype("f4")
+    pooled = roi.pyramid_roi_align(shared, boxes, STRIDES[:2], 7, canonical_level=3)
+    with torch.profiler.profile(profile_memory=True) as trace:
+        (others + pooled.sum()).backward()
+    taken = [each.cpu_memory_usage for each in trace.events() if each.name == "aten::add"]
+    assert taken and not {x.nbytes for x in maps} & {*taken}
+    total = sum(x.grad.sum() for x in given)
+    torch.testing.assert_close(total, torch.tensor(16.0 * (32 * 32 + 16 * 16 + 50 * 49)))
 
 
 def test_pyramid_level_equals_torchvisions(run, random_boxes):

@@ -41,7 +41,7 @@ def convolve_view(layer, inputs, make_kernel, bias, activation):
     import torch
     import torch.nn.functional as F
 
-    view, made = inputs.permute(0, 3, 1, 2), make_kernel()
+    view, made = _channels_first(inputs), make_kernel()
     if _in_tiles(layer, view, made):
         outputs, activation = _convolve_tiles(view, made, make_kernel, bias, activation)
     else:
@@ -104,7 +104,7 @@ def enlarge_view(x, size):
     """Nearest-neighbour (B, H, W, C) -> (B, *size, C), through an NCHW view."""
     import torch.nn.functional as F
 
-    return F.interpolate(x.permute(0, 3, 1, 2), size=size).permute(0, 2, 3, 1)
+    return F.interpolate(_channels_first(x), size=size).permute(0, 2, 3, 1)
 
 
 @contextmanager
@@ -162,7 +162,37 @@ def max_pool_view(x, size: int, stride: int, margin: int):
     """Largest of each window of (B, H, W, C), through an NCHW view."""
     import torch.nn.functional as F
 
-    return F.max_pool2d(x.permute(0, 3, 1, 2), size, stride, margin).permute(0, 2, 3, 1)
+    return F.max_pool2d(_channels_first(x), size, stride, margin).permute(0, 2, 3, 1)
+
+
+def _channels_first(x):
+    """(B, H, W, C) -> (B, C, H, W), a view."""
+    import torch
+
+    if torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling():
+        return _channels_first_function()(x)
+    return x.permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _channels_first_function() -> Callable[[Any], Any]:
+    """A view whose gradient knows of no other tensor of its memory.
+
+    So PyTorch adds the gradient of the map's next user in its place. To its own view's it would
+    not: a map of memory and of time for each map that two layers read.
+    """
+    import torch
+
+    class ChannelsFirst(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.permute(0, 3, 1, 2)
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            return gradients[0].permute(0, 2, 3, 1).detach()
+
+    return ChannelsFirst.apply
 
 
 @functools.cache

@@ -122,8 +122,6 @@ def portable_align(
     """
     batch = ops.shape(boxes)[0]
     shapes = [level.shape[1:] for level in features]
-    table = [ops.reshape(level, (-1, level.shape[-1])) for level in features]  # [B * H_l * W_l, C]
-    table = table[0] if len(table) == 1 else ops.concatenate(table, axis=0)
 
     cells = [height * width for height, width, _ in shapes]  # of one image
     before = np.cumsum([0, *cells[:-1]])
@@ -137,7 +135,7 @@ def portable_align(
     at, weights = _taps(boxes, sizes, output_size, sampling_ratio, aligned)
     y = first[..., None, None] + at[:, :, 1] * sizes[..., :1, None]
     summed = summed or weighted_sum
-    return summed(table, y, at[:, :, 0], weights[:, :, 1], weights[:, :, 0])
+    return summed(features, y, at[:, :, 0], weights[:, :, 1], weights[:, :, 0])
 
 
 def _taps(boxes, sizes, output_size, sampling_ratio, aligned):
@@ -172,22 +170,24 @@ def _taps(boxes, sizes, output_size, sampling_ratio, aligned):
     return cells, ops.where(ops.concatenate([inside, inside], axis=-1), weights, 0.0)
 
 
-def weighted_sum(table, y, x, y_weights, x_weights):
-    """Sum of K x K table rows for every bin of every RoI, the work of RoIAlign.
+def weighted_sum(maps, y, x, y_weights, x_weights):
+    """Sum of K x K cells for every bin of every RoI, the work of RoIAlign.
 
     Args:
-        table: ``[T, C]``, all cells.
-        y: int32 ``[B, R, S, K]``, table row in which each row of cells starts.
+        maps: list of ``[..., C]``, whose cells are numbered from the first map's first on.
+        y: int32 ``[B, R, S, K]``, cell with which each row of cells starts.
         x: int32 ``[B, R, S, K]``, column of cells; a cell is found at y + x.
         y_weights: float32 ``[B, R, S, K]``.
         x_weights: float32 ``[B, R, S, K]``; a cell counts with the product of both.
 
     Returns:
-        ``[B, R, S, S, C]`` in the table's dtype, computed in float32. One cell of each bin is
+        ``[B, R, S, S, C]`` in the maps' dtype, computed in float32. One cell of each bin is
         gathered at a time, so no more than a few tensors of this shape are materialised.
     """
-    if _torch_sum_serves(table):
-        return _torch_weighted_sum()(table, y, x, y_weights, x_weights)
+    if _torch_sum_serves(maps[0]):
+        return _torch_weighted_sum()(y, x, y_weights, x_weights, *maps)
+    table = [ops.reshape(cells, (-1, cells.shape[-1])) for cells in maps]
+    table = table[0] if len(table) == 1 else ops.concatenate(table, axis=0)  # [T, C]
     total, dtype = 0.0, table.dtype
     table = ops.cast(table, "float32")
     for i, j in itertools.product(range(y.shape[-1]), range(x.shape[-1])):
@@ -218,36 +218,57 @@ def _torch_weighted_sum():
 
     class WeightedSum(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, table, *taps):
+        def forward(ctx, *taps_and_maps):
+            taps, maps = taps_and_maps[:4], [cells.detach() for cells in taps_and_maps[4:]]
             ctx.save_for_backward(*taps)
-            ctx.length, ctx.dtype = len(table), table.dtype
-            if runs_triton(table):
-                return operators().weighted_sum(table.detach(), *taps)
-            return torch_bag_sum(table.detach(), *taps)
+            ctx.shapes, ctx.dtype = [cells.shape for cells in maps], maps[0].dtype
+            if runs_triton(maps[0]):
+                return operators().weighted_sum(_table(maps), *taps)
+            return torch_bag_sum(maps, *taps)
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx, gradient):
             cells, weights = _torch_taps(*ctx.saved_tensors)
+            length = sum(math.prod(shape[:-1]) for shape in ctx.shapes)
             sorted_cells, order = torch.sort(cells.reshape(-1))
-            rows = torch.arange(ctx.length, dtype=cells.dtype, device=cells.device)
+            rows = torch.arange(length, dtype=cells.dtype, device=cells.device)
             first = torch.searchsorted(sorted_cells, rows)  # of the taps of each cell
             bins = torch.div(order, cells.shape[1], rounding_mode="floor")
             gradient = gradient.reshape(len(cells), -1).float()
             weights = weights.reshape(-1).index_select(0, order)
             table = embedding_bag(bins, gradient, first, mode="sum", per_sample_weights=weights)
-            return table.to(ctx.dtype), None, None, None, None
+            return None, None, None, None, *_apart(table.to(ctx.dtype), ctx.shapes)
 
     return WeightedSum.apply
 
 
-def torch_bag_sum(table, y, x, y_weights, x_weights):
+def _apart(table, shapes):
+    """``[T, C]`` as maps of these shapes, none of which knows of another tensor of its memory.
+
+    So PyTorch adds in its place what else reads the map, which would take memory and time for
+    another map. The first, the largest of a pyramid, stays where it is.
+    """
+    first, *others = table.split([math.prod(shape[:-1]) for shape in shapes])
+    tables = first, *(other.clone() for other in others)
+    return [part.view(shape).detach() for part, shape in zip(tables, shapes, strict=True)]
+
+
+def torch_bag_sum(maps, y, x, y_weights, x_weights):
     """``weighted_sum`` as an embedding bag, without a gradient."""
     from torch.nn.functional import embedding_bag
 
     cells, weights = _torch_taps(y, x, y_weights, x_weights)
+    table = _table(maps)
     total = embedding_bag(cells, table.float(), mode="sum", per_sample_weights=weights)
     return total.reshape(*y.shape[:-1], x.shape[-2], -1).to(table.dtype)
+
+
+def _table(maps):
+    """[..., C] -> [T, C], the cells of all."""
+    import torch
+
+    return maps[0].flatten(0, -2) if len(maps) == 1 else torch.cat([x.flatten(0, -2) for x in maps])
 
 
 def _torch_taps(y, x, y_weights, x_weights):

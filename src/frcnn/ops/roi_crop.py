@@ -27,14 +27,13 @@ def roi_crop(features, boxes, output_size, spatial_scale):
     """
     features = ops.convert_to_tensor(features)
     boxes = ops.stop_gradient(ops.convert_to_tensor(boxes))
-    height, width, channels = features.shape[1:]
+    height, width = features.shape[1:3]
     corners = round_half_away(boxes * spatial_scale)
     rows, row_weights = _taps(corners[..., 1], corners[..., 3], output_size, height)
     columns, column_weights = _taps(corners[..., 0], corners[..., 2], output_size, width)
     image = ops.arange(ops.shape(features)[0], dtype="int32")[:, None, None, None]
-    table = ops.reshape(features, (-1, channels))  # [B * H * W, C]
     rows = (image * height + rows) * width
-    return weighted_sum(table, rows, columns, row_weights, column_weights)
+    return weighted_sum([features], rows, columns, row_weights, column_weights)
 
 
 def _taps(start, end, output_size, length):
