@@ -103,9 +103,9 @@ class DetectionModel(keras.Model):
         """
         rule, sizes = self.rule, inputs["sizes"]
         found = self.network(inputs, training=False)
-        scores, boxes = self.network.classify(found["features"], found["proposals"], sizes)
+        scores, *made = self.network.classify(found["features"], found["proposals"], sizes)
         scores = ops.where(found["valid"][..., None], scores, 0.0)  # [B, P, C]
-        boxes, scores, labels = self._candidates(boxes, scores)
+        boxes, scores, labels = self._candidates(scores, *made)
         boxes = box_ops.clip(boxes, ops.cast(sizes, "float32"))
         large = ops.all(boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE, axis=-1)
         options = {"groups": labels, "valid": (scores > rule.score) & large}
@@ -124,12 +124,13 @@ class DetectionModel(keras.Model):
             "count": ops.sum(ops.cast(valid, "int32"), axis=1),
         }
 
-    def _candidates(self, boxes, scores):
-        """Of all boxes of all classes, the most confident.
+    def _candidates(self, scores, rois, deltas):
+        """Of all boxes of all classes, the most confident; only these are made.
 
         Args:
-            boxes: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box.
-            scores: float32 (B, P, C).
+            scores: float32 (B, P, C), and what comes with them from ``FasterRCNN.classify``:
+            rois: float32 (B, P, 4).
+            deltas: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box.
 
         Returns:
             Boxes float32 (B, K, 4), scores float32 (B, K), descending, labels int32 (B, K).
@@ -140,10 +141,12 @@ class DetectionModel(keras.Model):
             ops.reshape(scores, (-1, total)), min(self.rule.candidates, total)
         )  # [B, K]
         labels = ops.cast(index % classes, "int32")
-        shared = boxes.shape[2] == 1
-        rows = index // classes if shared else index
-        boxes = ops.reshape(boxes, (-1, proposals if shared else total, 4))
-        return ops.take_along_axis(boxes, rows[..., None], axis=1), scores, labels
+        rows = index // classes
+        shared = deltas.shape[2] == 1
+        deltas = ops.reshape(deltas, (-1, proposals if shared else total, 4))
+        deltas = ops.take_along_axis(deltas, (rows if shared else index)[..., None], axis=1)
+        rois = ops.take_along_axis(rois, rows[..., None], axis=1)
+        return self.network.refine(rois, deltas), scores, labels
 
     def get_config(self):
         """The network, serialised without its training state, and plain values."""

@@ -232,16 +232,23 @@ class FasterRCNN(keras.Model):
 
         Returns:
             scores: float32 (B, P, C), without background; of a cascade, the heads' mean.
-            boxes: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box; not clipped.
+            rois: float32 (B, P, 4), xyxy; of a cascade, those of the last head.
+            deltas: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box; what
+            ``refine`` makes the boxes with.
         """
-        total, boxes = 0.0, None
-        for head, rule in zip(self.roi_heads, self.roi_rules, strict=True):
-            if boxes is not None:
-                proposals = box_ops.clip(boxes[:, :, 0], ops.cast(sizes, "float32"))
-            logits, deltas = head(features, proposals, training=False)
+        total, rois, deltas = 0.0, proposals, None
+        for index, head in enumerate(self.roi_heads):
+            if deltas is not None:
+                weights = self.roi_rules[index - 1].weights
+                boxes = box_ops.decode(rois, deltas[:, :, 0], weights)
+                rois = box_ops.clip(boxes, ops.cast(sizes, "float32"))
+            logits, deltas = head(features, rois, training=False)
             total = total + ops.softmax(logits, axis=-1)[..., :-1]
-            boxes = box_ops.decode(proposals[:, :, None], deltas, rule.weights)
-        return total / len(self.roi_heads), boxes
+        return total / len(self.roi_heads), rois, deltas
+
+    def refine(self, rois, deltas):
+        """The boxes that the last head makes of RoIs, float32 (..., 4) both; not clipped."""
+        return box_ops.decode(rois, deltas, self.roi_rules[-1].weights)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight=None, training=True
