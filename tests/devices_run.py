@@ -12,6 +12,7 @@ import keras
 import pytest
 from rich.console import Console
 
+from frcnn.backend import leave_tensorflow_out
 from frcnn.training import train as module
 from frcnn.training.callbacks import StopOnInterrupt
 from frcnn.training.config import Config
@@ -65,6 +66,7 @@ def two_cpus() -> None:
 def main(data: str, out: str, devices: str, process: str) -> None:
     if keras.config.backend() == "tensorflow":
         two_cpus()
+    leave_tensorflow_out()  # as the command does
     with pytest.MonkeyPatch.context() as patch:
         use_the_tiny_network(patch)
         if os.environ.get("FRCNN_STOPPED") == process:
