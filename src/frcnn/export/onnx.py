@@ -111,11 +111,13 @@ def _simplify(source: Path, target: Path) -> None:
 
 
 def _rewrite(path: Path, winograd: bool) -> None:
-    """Let large convolutions go by tiles if wanted, and keep once what several layers share."""
+    """Join activations, tile large convolutions if wanted, keep once what several layers share."""
     import onnx_ir as ir
     from onnx_ir.passes.common import DeduplicateInitializersPass
 
-    model = ir.load(path)
+    from frcnn.export.onnx_activations import join_activations
+
+    model = join_activations(ir.load(path))
     if winograd:
         from frcnn.export.onnx_winograd import by_tiles
 
