@@ -187,3 +187,15 @@ def test_gradients_of_a_map_that_several_layers_read_are_added_in_place():
     expected, taken_elsewhere = backward(plainly)
     assert taken == 0 and taken_elsewhere > 0
     torch.testing.assert_close(slope, expected)
+
+
+def test_gradients_have_gradients():
+    torch.manual_seed(0)
+    maps = torch.randn(1, 4, 4, 2, dtype=torch.double, requires_grad=True)
+    kernel = torch.randn(3, 2, 3, 3, dtype=torch.double)
+
+    def layers(maps):
+        outputs = convolve_view(settings(), maps, lambda: kernel, None, None)
+        return enlarge_view(outputs**2, (6, 6))
+
+    assert torch.autograd.gradgradcheck(layers, maps)

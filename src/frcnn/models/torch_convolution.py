@@ -190,7 +190,8 @@ def _channels_first_function() -> Callable[[Any], Any]:
 
         @staticmethod
         def backward(ctx, *gradients):
-            return gradients[0].permute(0, 2, 3, 1).detach()
+            view = gradients[0].permute(0, 2, 3, 1)
+            return view if torch.is_grad_enabled() else view.detach()  # gradients of gradients
 
     return ChannelsFirst.apply
 
