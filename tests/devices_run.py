@@ -12,7 +12,7 @@ import keras
 import pytest
 from rich.console import Console
 
-from frcnn.backend import leave_tensorflow_out
+from frcnn.cli import leave_tensorflow_out
 from frcnn.training import train as module
 from frcnn.training.callbacks import StopOnInterrupt
 from frcnn.training.config import Config

@@ -102,17 +102,3 @@ def jax_left_out() -> Iterator[None]:
     finally:
         if sys.modules.get("jax") is None:
             sys.modules.pop("jax", None)
-
-
-def leave_tensorflow_out() -> None:
-    """Keep Keras on another backend from importing TensorFlow.
-
-    Where it is installed, Keras asks it whether what is saved and read is one of its types, which
-    takes half a gigabyte and some seconds. There is no setting for it: Keras's own note of whether
-    TensorFlow can be had is written before it looks.
-    """
-    if os.environ.get("KERAS_BACKEND") == "tensorflow" or "tensorflow" in sys.modules:
-        return
-    from keras.src.utils import module_utils
-
-    module_utils.tensorflow._available = False

@@ -16,7 +16,7 @@ from io import TextIOWrapper
 
 import tyro
 
-from frcnn.backend import choose_backend, jax_left_out, leave_tensorflow_out
+from frcnn.backend import choose_backend, jax_left_out
 from frcnn.commands.datasets import Audit, ConvertData, audit, convert_data
 from frcnn.commands.detecting import Compare, Evaluate, Predict, compare, evaluate, predict
 from frcnn.commands.models import Convert, Export, Presets, convert, export, presets
@@ -160,6 +160,20 @@ def _check_torch_device() -> None:
         raise UserError(
             f"KERAS_TORCH_DEVICE is {device}, but PyTorch sees no GPU: unset it, or set it to cpu."
         )
+
+
+def leave_tensorflow_out() -> None:
+    """Keep Keras on another backend from importing TensorFlow.
+
+    Where it is installed, Keras asks it whether what is saved and read is one of its types, which
+    takes half a gigabyte and some seconds. There is no setting for it: Keras's own note of whether
+    TensorFlow can be had is written before it looks.
+    """
+    if os.environ.get("KERAS_BACKEND") == "tensorflow" or "tensorflow" in sys.modules:
+        return
+    from keras.src.utils import module_utils
+
+    module_utils.tensorflow._available = False
 
 
 def _keep_compiled() -> None:

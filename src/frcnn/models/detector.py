@@ -103,7 +103,7 @@ class DetectionModel(keras.Model):
         """
         rule, sizes = self.rule, inputs["sizes"]
         found = self.network(inputs, training=False)
-        scores, *made = self.network.classify(found["features"], found["proposals"], sizes)
+        scores, *made = self.network.second_stage(found["features"], found["proposals"], sizes)
         scores = ops.where(found["valid"][..., None], scores, 0.0)  # [B, P, C]
         boxes, scores, labels = self._candidates(scores, *made)
         boxes = box_ops.clip(boxes, ops.cast(sizes, "float32"))
@@ -128,7 +128,7 @@ class DetectionModel(keras.Model):
         """Of all boxes of all classes, the most confident; only these are made.
 
         Args:
-            scores: float32 (B, P, C), and what comes with them from ``FasterRCNN.classify``:
+            scores: float32 (B, P, C), and what comes with them from ``FasterRCNN.second_stage``:
             rois: float32 (B, P, 4).
             deltas: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box.
 

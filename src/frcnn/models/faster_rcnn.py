@@ -232,6 +232,16 @@ class FasterRCNN(keras.Model):
 
         Returns:
             scores: float32 (B, P, C), without background; of a cascade, the heads' mean.
+            boxes: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box; not clipped.
+        """
+        scores, rois, deltas = self.second_stage(features, proposals, sizes)
+        return scores, self.refine(rois[:, :, None], deltas)
+
+    def second_stage(self, features, proposals, sizes):
+        """As ``classify``, before boxes are made: that many classes have many, of which few count.
+
+        Returns:
+            scores: float32 (B, P, C), as of ``classify``.
             rois: float32 (B, P, 4), xyxy; of a cascade, those of the last head.
             deltas: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box; what
             ``refine`` makes the boxes with.
