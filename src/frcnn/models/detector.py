@@ -103,9 +103,11 @@ class DetectionModel(keras.Model):
         """
         rule, sizes = self.rule, inputs["sizes"]
         found = self.network(inputs, training=False)
-        scores, *made = self.network.second_stage(found["features"], found["proposals"], sizes)
+        scores, rois, deltas = self.network.second_stage(
+            found["features"], found["proposals"], sizes
+        )
         scores = ops.where(found["valid"][..., None], scores, 0.0)  # [B, P, C]
-        boxes, scores, labels = self._candidates(scores, *made)
+        boxes, scores, labels = self._candidates(scores, rois, deltas)
         boxes = box_ops.clip(boxes, ops.cast(sizes, "float32"))
         large = ops.all(boxes[..., 2:] - boxes[..., :2] >= MIN_SIZE, axis=-1)
         options = {"groups": labels, "valid": (scores > rule.score) & large}
@@ -128,8 +130,8 @@ class DetectionModel(keras.Model):
         """Of all boxes of all classes, the most confident; only these are made.
 
         Args:
-            scores: float32 (B, P, C), and what comes with them from ``FasterRCNN.second_stage``:
-            rois: float32 (B, P, 4).
+            scores: float32 (B, P, C).
+            rois: float32 (B, P, 4), as of ``FasterRCNN.second_stage``.
             deltas: float32 (B, P, C, 4), or (B, P, 1, 4) if the classes share a box.
 
         Returns:

@@ -178,8 +178,8 @@ def _channels_first(x):
 def _channels_first_function() -> Callable[[Any], Any]:
     """A view whose gradient knows of no other tensor of its memory.
 
-    So PyTorch adds the gradient of the map's next user in its place. To its own view's it would
-    not: a map of memory and of time for each map that two layers read.
+    PyTorch adds the gradient of a map's second reader in the first one's place only then. The
+    gradient of its own view knows of what it is a view of, so that each sum would take a map.
     """
     import torch
 
